@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+"""Pure functions on frames: parse, checksum, segment, RSS, steer."""

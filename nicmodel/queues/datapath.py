@@ -70,7 +70,8 @@ class Datapath:
 
     def post_event(self, event_type: int, sub_type: int, data: bytes) -> None:
         """Post an EQE to the EQ whose ``event_mask`` has ``event_type``; ``data`` goes to EQE
-        offset 0x20 (at most 28 bytes). Silently none if no EQ wants it."""
+        offset 0x20 (at most 28 bytes). Silently none if no EQ wants it.
+        """
         raise NotImplementedError
 
     def reset(self) -> None:
