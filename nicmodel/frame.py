@@ -7,7 +7,7 @@ cut into frames only where somebody must see frames.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag
 
 import numpy as np
@@ -34,7 +34,7 @@ class Checked(IntFlag):
 
 @dataclass(slots=True)
 class Frame:
-    """One Ethernet frame: ``data`` from the destination MAC, no FCS."""
+    """One Ethernet frame: ``data`` from the destination MAC, no FCS; not changed once sent."""
 
     data: bytes | bytearray
     checked: Checked = Checked.NONE
@@ -61,44 +61,42 @@ class Frame:
 
 @dataclass(slots=True)
 class Train:
-    """Frames of one flow: ``rows`` has shape (n, width) and dtype uint8.
+    """Frames of one flow: ``rows`` has shape (n, stride) and dtype uint8, C order.
 
-    Each row is a frame of ``width`` bytes, the last one of ``last`` bytes (0 < last <= width).
-    All rows have the same header layout; every frame's header is complete.
+    Row i holds frame i in its first ``width`` bytes (``width <= stride``), the last row in its
+    first ``last`` bytes (0 < last <= width). Every frame has a complete header and all headers
+    have one layout. A train may reach several receivers: nobody changes it once it is sent.
     """
 
     rows: npt.NDArray[np.uint8]
+    width: int
     last: int
     checked: Checked = Checked.NONE
-    flat: memoryview = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.flat = memoryview(self.rows).cast("B")
 
     @property
     def head(self) -> bytes:
         """The leading bytes of the first frame, at most ``HEAD``."""
-        width = self.rows.shape[1] if self.rows.shape[0] > 1 else self.last
-        return bytes(self.flat[: min(HEAD, width)])
+        width = self.width if len(self.rows) > 1 else self.last
+        return self.rows[0, : min(HEAD, width)].tobytes()
 
     @property
     def count(self) -> int:
         """Number of frames."""
-        return int(self.rows.shape[0])
+        return len(self.rows)
 
     @property
     def octets(self) -> int:
         """Bytes of all frames without FCS and preamble."""
-        count, width = self.rows.shape
-        return int((count - 1) * width + self.last)
+        return (len(self.rows) - 1) * self.width + self.last
 
     def views(self) -> Iterator[memoryview]:
         """Each frame's bytes, without a copy."""
-        count, width = self.rows.shape
-        flat = self.flat
-        for start in range(0, (count - 1) * width, width):
+        count, stride = self.rows.shape
+        flat = memoryview(self.rows).cast("B")
+        width = self.width
+        for start in range(0, (count - 1) * stride, stride):
             yield flat[start : start + width]
-        start = (count - 1) * width
+        start = (count - 1) * stride
         yield flat[start : start + self.last]
 
     def frames(self) -> Iterator[Frame]:
