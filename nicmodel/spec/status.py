@@ -23,7 +23,10 @@ class CommandStatus(IntEnum):
 
 
 class DeliveryStatus(IntEnum):
-    """Bits 7..1 of ``status_own``: was the command delivered at all (``cmd.c`` MLX5_CMD_DELIVERY_STAT_*)."""
+    """Bits 7..1 of ``status_own``: was the command delivered at all.
+
+    ``cmd.c`` MLX5_CMD_DELIVERY_STAT_*.
+    """
 
     OK = 0x0
     SIGNAT_ERR = 0x1
