@@ -54,6 +54,11 @@ class Frame:
         """Bytes on the wire without FCS and preamble."""
         return len(self.data)
 
+    @property
+    def length(self) -> int:
+        """Bytes of the first frame."""
+        return len(self.data)
+
     def frames(self) -> Iterator["Frame"]:
         """This frame."""
         yield self
@@ -76,8 +81,12 @@ class Train:
     @property
     def head(self) -> bytes:
         """The leading bytes of the first frame, at most ``HEAD``."""
-        width = self.width if len(self.rows) > 1 else self.last
-        return self.rows[0, : min(HEAD, width)].tobytes()
+        return self.rows[0, : min(HEAD, self.length)].tobytes()
+
+    @property
+    def length(self) -> int:
+        """Bytes of the first frame."""
+        return self.width if len(self.rows) > 1 else self.last
 
     @property
     def count(self) -> int:
@@ -92,7 +101,7 @@ class Train:
     def views(self) -> Iterator[memoryview]:
         """Each frame's bytes, without a copy."""
         count, stride = self.rows.shape
-        flat = memoryview(self.rows).cast("B")
+        flat = self.rows.data.cast("B")
         width = self.width
         for start in range(0, (count - 1) * stride, stride):
             yield flat[start : start + width]

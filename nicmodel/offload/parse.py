@@ -23,7 +23,11 @@ _EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))
 """IPv6 extension headers with a length octet that the parser steps over (RFC 8200, 4)."""
 _FRAGMENT = 44
 
+_SPI_AT = {IPPROTO_ESP: 0, IPPROTO_AH: 4}
+"""Offset of the SPI behind the IP header (RFC 4303, RFC 4302)."""
+
 _U16 = Struct(">H")
+_U32 = Struct(">I")
 _PORTS = Struct(">HH")
 
 
@@ -35,6 +39,7 @@ class Headers:
     or whose IP header is malformed; then every L3 and L4 field keeps its default.
     ``l3_end`` is the end of the IP datagram according to its own length field (the frame may be
     padded). ``l4_offset`` is 0 where no L4 header starts in this frame (second fragment).
+    ``tcp_header`` is the TCP header length in bytes; ``spi`` is that of ESP and AH.
     ``frag`` is true for any fragment, the first one included.
     """
 
@@ -53,7 +58,9 @@ class Headers:
     l4_offset: int = 0
     sport: int = 0
     dport: int = 0
+    tcp_header: int = 0
     tcp_flags: int = 0
+    spi: int = 0
 
 
 def parse(head: bytes | bytearray | memoryview, length: int) -> Headers | None:
@@ -142,7 +149,8 @@ def _parse_l4(out: Headers, head: bytes | bytearray | memoryview, offset: int) -
     if out.ip_proto == IPPROTO_TCP:
         if min(len(head), out.l3_end) < offset + 20:
             return
-        if offset + (head[offset + 12] >> 4) * 4 > out.l3_end:
+        out.tcp_header = (head[offset + 12] >> 4) * 4
+        if out.tcp_header < 20 or offset + out.tcp_header > out.l3_end:
             return
         out.tcp_flags = head[offset + 13]
     elif out.ip_proto == IPPROTO_UDP:
@@ -150,6 +158,9 @@ def _parse_l4(out: Headers, head: bytes | bytearray | memoryview, offset: int) -
             return
     else:
         out.l4_offset = offset
+        spi_at = _SPI_AT.get(out.ip_proto)
+        if spi_at is not None and min(len(head), out.l3_end) >= offset + spi_at + 4:
+            (out.spi,) = _U32.unpack_from(head, offset + spi_at)
         return
     out.l4_offset = offset
     out.sport, out.dport = _PORTS.unpack_from(head, offset)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Internet checksum (RFC 1071): verify, insert, and the sums that the receive CQE reports.
+
+A 16-bit one's complement sum is the number formed by the bytes, big-endian, modulo 65535; that
+is what ``int.from_bytes(...) % 65535`` computes, in C.
+"""
+
+from struct import Struct
+
+from nicmodel.frame import Checked
+from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, Headers
+
+_U16 = Struct(">H")
+Buffer = bytes | bytearray | memoryview
+
+L4_CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
+"""Offset of the checksum field in the L4 header, bytes."""
+
+
+def ones_sum(data: Buffer) -> int:
+    """Sum of the 16-bit big-endian words modulo 65535; an odd last byte is padded with zero."""
+    value = int.from_bytes(data, "big") % 65535
+    return value * 256 % 65535 if len(data) & 1 else value
+
+
+def pseudo_sum(headers: Headers, proto: int, length: int) -> int:
+    """Sum of the pseudo header (RFC 9293 3.1, RFC 8200 8.1) for an L4 datagram of ``length``."""
+    return (ones_sum(headers.src_ip) + ones_sum(headers.dst_ip) + proto + length) % 65535
+
+
+def ipv4_header_length(frame: Buffer, headers: Headers) -> int:
+    """IPv4 header length in bytes."""
+    return (frame[headers.l3_offset] & 0xF) * 4
+
+
+def insert_l3(frame: bytearray, headers: Headers) -> None:
+    """Write the IPv4 header checksum; nothing for other frames."""
+    if headers.ip_version != 4:
+        return
+    at = headers.l3_offset
+    _U16.pack_into(frame, at + 10, 0)
+    total = ones_sum(memoryview(frame)[at : at + ipv4_header_length(frame, headers)])
+    _U16.pack_into(frame, at + 10, 65535 - total)
+
+
+def insert_l4(frame: bytearray, headers: Headers) -> bool:
+    """Write the TCP or UDP checksum over the final bytes; false if there is none to write.
+
+    Whatever the field held (the driver leaves the pseudo header's sum there) is replaced. A UDP
+    result of 0 is sent as 0xffff (RFC 768).
+    """
+    at = L4_CHECKSUM_AT.get(headers.ip_proto)
+    if at is None or not headers.l4_offset or headers.frag:
+        return False
+    start, end = headers.l4_offset, headers.l3_end
+    _U16.pack_into(frame, start + at, 0)
+    total = pseudo_sum(headers, headers.ip_proto, end - start)
+    total = (total + ones_sum(memoryview(frame)[start:end])) % 65535
+    value = 65535 - total
+    if value == 65535 and headers.ip_proto == IPPROTO_TCP:
+        value = 0
+    _U16.pack_into(frame, start + at, value)
+    return True
+
+
+def verify(frame: Buffer, headers: Headers) -> Checked:
+    """Which checksums of the frame are present and right.
+
+    L3 is reported for IPv6 too, which has none (as the device's L3_OK does). L4 is reported for
+    unfragmented TCP and UDP; a UDP datagram without a checksum over IPv4 counts as right.
+    """
+    view = memoryview(frame)
+    good = Checked.NONE
+    if headers.ip_version == 4:
+        at = headers.l3_offset
+        if ones_sum(view[at : at + ipv4_header_length(frame, headers)]) == 0:
+            good |= Checked.L3
+    elif headers.ip_version == 6:
+        good |= Checked.L3
+    at_field = L4_CHECKSUM_AT.get(headers.ip_proto)
+    if at_field is None or not headers.l4_offset or headers.frag:
+        return good
+    start, end = headers.l4_offset, headers.l3_end
+    if headers.ip_proto == IPPROTO_UDP:
+        length, field = Struct(">HH").unpack_from(view, start + 4)
+        if field == 0:
+            return good | Checked.L4 if headers.ip_version == 4 else good
+        if not 8 <= length <= end - start:
+            return good
+        end = start + length
+    total = pseudo_sum(headers, headers.ip_proto, end - start) + ones_sum(view[start:end])
+    return good | Checked.L4 if total % 65535 == 0 else good
+
+
+def complete(frame: Buffer, headers: Headers) -> int:
+    """``check_sum`` of a receive CQE: the sum from the IP header to the end of the datagram.
+
+    Not inverted. A valid datagram sums to 0 modulo 65535, which must be written as 0xffff: the
+    kernel reads 0 as "no sum" (measured: "hw csum failure"). 0 for a frame that is not IP.
+    """
+    if not headers.ip_version:
+        return 0
+    return ones_sum(memoryview(frame)[headers.l3_offset : headers.l3_end]) or 65535
+
+
+def complete_known_good(frame: Buffer, headers: Headers) -> int:
+    """The same for a TCP or UDP datagram whose L3 and L4 checksums are known to be right.
+
+    The L4 part then sums to the complement of its pseudo header, so no payload is read.
+    """
+    head = ones_sum(memoryview(frame)[headers.l3_offset : headers.l4_offset])
+    pseudo = pseudo_sum(headers, headers.ip_proto, headers.l3_end - headers.l4_offset)
+    return (head + 65535 - pseudo) % 65535 or 65535
