@@ -3,77 +3,244 @@
 
 The command interface creates, modifies and destroys queues here; it has allocated the numbers and
 checked that what a queue refers to exists.
+
+A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, ``offload.checksum``
+-> egress. Its way in: ``Receiver`` -> ``Rq.receive`` -> ``Cq.post`` -> ``Eq.post`` -> MSI-X.
 """
 
+from collections.abc import Callable
+from typing import Protocol
+
+from nicmodel.frame import Traffic
+from nicmodel.memory import GuestMemory
+from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.queue import CqConfig, EqConfig, QueueState, RqConfig, SqConfig
+from nicmodel.objects.store import Objects
+from nicmodel.queues.cq import Cq
+from nicmodel.queues.eq import Eq
+from nicmodel.queues.gather import Gather
+from nicmodel.queues.receiver import Receiver
+from nicmodel.queues.rq import Rq
+from nicmodel.queues.sq import Egress, Sq
+from nicmodel.trace.events import DoorbellIgnored
+from nicmodel.trace.tracer import Tracer
 from nicmodel.units import CounterSet, Cqn, Eqn, Rqn, Sqn
+
+TURN = 16
+"""WQEs that one send queue may execute before the next one has its turn."""
+
+TURNS = 16
+"""Turns before the event loop sees to other work."""
+
+SHORTEST_PERIOD_US = 1000
+"""Completion moderation with a shorter period ends with the batch of work: the event loop's timers
+are no finer than this."""
+
+
+class Scheduler(Protocol):
+    """What the model needs of the event loop; an asyncio loop has it."""
+
+    def call_soon(self, callback: Callable[[], None]) -> object:
+        """Call back after other ready work."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
+        """Call back after ``delay`` seconds."""
+        ...
 
 
 class Datapath:
-    """The moving parts of one NIC (being written)."""
+    """The moving parts of one NIC."""
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        objects: Objects,
+        counters: PortCounters,
+        interrupt: Callable[[int], None],
+        egress: Egress,
+        scheduler: Scheduler,
+        timestamp: Callable[[], int],
+        tracer: Tracer,
+    ) -> None:
+        self._memory = memory
+        self._counters = counters
+        self._interrupt = interrupt
+        self._egress = egress
+        self._scheduler = scheduler
+        self._tracer = tracer
+        self._gather = Gather(memory, objects)
+        self._eqs: dict[Eqn, Eq] = {}
+        self._cqs: dict[Cqn, Cq] = {}
+        self._sqs: dict[Sqn, Sq] = {}
+        self._rqs: dict[Rqn, Rq] = {}
+        self._rung: dict[Sqn, None] = {}
+        self._reporting: list[Cq] = []
+        self._out_of_buffer: dict[CounterSet, int] = {}
+        self._continuing = False
+        self._receiver = Receiver(objects, self._rqs, counters, timestamp)
 
     def create_eq(self, config: EqConfig) -> None:
         """Start event queue ``config.eqn``."""
-        raise NotImplementedError
+        self._eqs[config.eqn] = Eq(config, self._memory, self._interrupt, self._tracer)
 
     def destroy_eq(self, eqn: Eqn) -> None:
         """Stop it; nothing of it is touched after this returns."""
-        raise NotImplementedError
+        del self._eqs[eqn]
 
     def create_cq(self, config: CqConfig) -> None:
         """Start completion queue ``config.cqn``; its EQ exists."""
-        raise NotImplementedError
+        self._cqs[config.cqn] = Cq(
+            config,
+            self._memory,
+            self._eqs[config.eqn],
+            self.post_event,
+            self._reporting.append,
+            self._tracer,
+        )
 
     def modify_cq(self, config: CqConfig) -> None:
         """Replace the configuration (moderation) of ``config.cqn``."""
-        raise NotImplementedError
+        self._cqs[config.cqn].config = config
 
     def destroy_cq(self, cqn: Cqn) -> None:
         """Stop it."""
-        raise NotImplementedError
+        self._cqs.pop(cqn).broken = True
 
     def create_sq(self, config: SqConfig) -> None:
         """Create send queue ``config.sqn`` in state RST; its CQ exists."""
-        raise NotImplementedError
+        self._sqs[config.sqn] = Sq(
+            config,
+            self._memory,
+            self._gather,
+            self._cqs[config.cqn],
+            self._transmit,
+            self._tracer,
+        )
 
     def sq_state(self, sqn: Sqn) -> QueueState:
         """State as QUERY_SQ reports it."""
-        raise NotImplementedError
+        return self._sqs[sqn].state
 
     def modify_sq(self, sqn: Sqn, state: QueueState) -> None:
         """Move to ``state``; the command has checked that the transition is legal."""
-        raise NotImplementedError
+        self._sqs[sqn].modify(state)
+        self._rung[sqn] = None
 
     def destroy_sq(self, sqn: Sqn) -> None:
         """Stop it."""
-        raise NotImplementedError
+        del self._sqs[sqn]
+        self._rung.pop(sqn, None)
 
     def create_rq(self, config: RqConfig) -> None:
         """Create receive queue ``config.rqn`` in state RST; its CQ exists."""
-        raise NotImplementedError
+        self._rqs[config.rqn] = Rq(
+            config, self._memory, self._gather, self._cqs[config.cqn], self._tracer
+        )
 
     def rq_state(self, rqn: Rqn) -> QueueState:
         """State as QUERY_RQ reports it."""
-        raise NotImplementedError
+        return self._rqs[rqn].state
 
     def modify_rq(self, rqn: Rqn, state: QueueState) -> None:
         """Move to ``state``."""
-        raise NotImplementedError
+        self._rqs[rqn].modify(state)
 
     def destroy_rq(self, rqn: Rqn) -> None:
         """Stop it."""
-        raise NotImplementedError
+        rq = self._rqs.pop(rqn)
+        counter_set = rq.config.counter_set
+        before = self._out_of_buffer.get(counter_set, 0)
+        self._out_of_buffer[counter_set] = before + rq.out_of_buffer
 
     def out_of_buffer(self, counter_set: CounterSet) -> int:
-        """Frames dropped since creation for want of a receive WQE, by queue counter set."""
-        raise NotImplementedError
+        """Frames dropped for want of a receive WQE since reset, by queue counter set."""
+        alive = (rq for rq in self._rqs.values() if rq.config.counter_set == counter_set)
+        return self._out_of_buffer.get(counter_set, 0) + sum(rq.out_of_buffer for rq in alive)
 
     def post_event(self, event_type: int, sub_type: int, data: bytes) -> None:
-        """Post an EQE to the EQ whose ``event_mask`` has ``event_type``; ``data`` goes to EQE
-        offset 0x20 (at most 28 bytes). Silently none if no EQ wants it.
+        """Post an EQE to the EQ whose ``event_mask`` has ``event_type``.
+
+        ``data`` goes to EQE offset 0x20 (at most 28 bytes). No EQ may want it: then it is lost.
         """
-        raise NotImplementedError
+        for eq in self._eqs.values():
+            if eq.config.event_mask >> event_type & 1:
+                eq.post(event_type, sub_type, data)
+
+    def update_eq(self, eqn: Eqn, consumer: int, *, arm: bool) -> None:
+        """EQ doorbell: consumed up to ``consumer`` (24 bit)."""
+        eq = self._eqs.get(eqn)
+        if eq is None:
+            self._tracer.emit(DoorbellIgnored("EQ", eqn, "no such queue"))
+        else:
+            eq.doorbell(consumer, arm=arm)
+
+    def arm_cq(self, cqn: Cqn, consumer: int) -> None:
+        """CQ doorbell: event wanted for the CQE after ``consumer`` (24 bit)."""
+        cq = self._cqs.get(cqn)
+        if cq is None:
+            self._tracer.emit(DoorbellIgnored("CQ", cqn, "no such queue"))
+        else:
+            cq.arm(consumer)
+
+    def ring_sq(self, sqn: Sqn) -> None:
+        """SQ doorbell: the doorbell record has moved. Executed by ``run``."""
+        if sqn in self._sqs:
+            self._rung[sqn] = None
+        else:
+            self._tracer.emit(DoorbellIgnored("SQ", sqn, "no such queue"))
+
+    def run(self) -> None:
+        """Serve the send queues whose doorbell rang, then report completions.
+
+        Round robin, ``TURN`` WQEs at a time; what is left after ``TURNS`` turns is done when the
+        event loop comes back.
+        """
+        rung = self._rung
+        turns = TURNS
+        while rung and turns:
+            turns -= 1
+            sqn = next(iter(rung))
+            del rung[sqn]
+            sq = self._sqs.get(sqn)
+            if sq is not None and sq.run(TURN):
+                rung[sqn] = None
+        if rung and not self._continuing:
+            self._continuing = True
+            self._scheduler.call_soon(self._continue)
+        self.report()
+
+    def _continue(self) -> None:
+        self._continuing = False
+        self.run()
+
+    def receive(self, traffic: Traffic) -> None:
+        """Take traffic from the wire; completions are reported by ``report``."""
+        self._receiver.receive(traffic)
+        if self._reporting and not self._continuing:
+            self._continuing = True
+            self._scheduler.call_soon(self._continue)
+
+    def report(self) -> None:
+        """Fire the events of armed completion queues as their moderation says."""
+        reporting, self._reporting[:] = list(self._reporting), []
+        for cq in reporting:
+            config = cq.config
+            if config.period < SHORTEST_PERIOD_US or 0 < config.max_count <= cq.unreported:
+                cq.fire()
+            else:
+                self._scheduler.call_later(config.period / 1e6, cq.fire)
 
     def reset(self) -> None:
         """Forget every queue."""
-        raise NotImplementedError
+        for cq in self._cqs.values():
+            cq.broken = True
+        for queues in (self._eqs, self._cqs, self._sqs, self._rqs):
+            queues.clear()
+        self._rung.clear()
+        self._reporting.clear()
+        self._out_of_buffer.clear()
+
+    def _transmit(self, traffic: Traffic) -> None:
+        self._counters.tx.count(traffic.head[:6], traffic.count, traffic.octets)
+        self._egress(traffic)

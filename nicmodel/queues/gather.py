@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Data segments of a WQE: from descriptors to pieces of guest memory."""
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Protocol
+
+from nicmodel.errors import DmaFault, QueueFault
+from nicmodel.memory import GuestMemory
+from nicmodel.spec.cqe import CqeSyndrome
+from nicmodel.spec.wqe import INLINE_SEG, SEND_WQE_DS
+
+_SEG = Struct(">IIQ")
+"""``DataSeg`` as the hot path reads it: byte_count, lkey, addr."""
+
+
+class Keys(Protocol):
+    """What the memory keys permit."""
+
+    def translate(self, lkey: int, addr: int, length: int) -> int:
+        """Guest address of ``length`` bytes at ``addr`` under ``lkey``; CommandError if none."""
+        ...
+
+
+class Gather:
+    """Reads the data segments of send WQEs under the rules of the memory keys."""
+
+    def __init__(self, memory: GuestMemory, keys: Keys) -> None:
+        self._memory = memory
+        self._keys = keys
+
+    def segments(self, wqe: bytes, at: int) -> Iterator[memoryview]:
+        """Yield the bytes that each segment of ``wqe`` from offset ``at`` on means, in order.
+
+        The pieces are views of guest memory, to be read once. Raises QueueFault with the syndrome
+        of the error CQE for a segment that lies outside the WQE, the key or the memory.
+        """
+        end = len(wqe)
+        while at < end:
+            count, lkey, addr = _SEG.unpack_from(wqe, at)
+            if count & INLINE_SEG:
+                count &= ~INLINE_SEG
+                start = at + 4
+                if start + count > end:
+                    raise QueueFault("inline data end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
+                yield memoryview(wqe)[start : start + count]
+                at += -(-(4 + count) // SEND_WQE_DS) * SEND_WQE_DS
+                continue
+            at += SEND_WQE_DS
+            if count:
+                yield self.view(lkey, addr, count)
+
+    def view(self, lkey: int, addr: int, length: int) -> memoryview:
+        """``length`` bytes at ``addr`` under ``lkey``, as a view of guest memory."""
+        try:
+            return self._memory.view(self._keys.translate(lkey, addr, length), length)
+        except DmaFault as fault:
+            raise QueueFault(str(fault), CqeSyndrome.LOCAL_PROT_ERR) from fault

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Send queues: from WQEs to frames.
+
+Source of the formats: ``en_tx.c``, ``en/txrx.h``, ``qp.h``; of the rules that the driver relies on:
+``en_tx.c`` mlx5e_poll_tx_cq (``wqe_counter`` is the index of the first WQEBB of the WQE, 16 bit,
+not masked) and ``wq.h``.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Protocol
+
+from nicmodel.errors import DmaFault, QueueFault
+from nicmodel.frame import ETH_MIN, Checked, Frame, Traffic
+from nicmodel.memory import GuestMemory
+from nicmodel.objects.queue import QueueState, SqConfig
+from nicmodel.offload.checksum import insert_l3, insert_l4
+from nicmodel.offload.parse import parse
+from nicmodel.offload.segment import segment
+from nicmodel.queues.cq import Cq
+from nicmodel.queues.gather import Gather
+from nicmodel.queues.ring import Ring
+from nicmodel.spec.cqe import Cqe, CqeOpcode, CqeSyndrome, ErrCqe
+from nicmodel.spec.wqe import (
+    CE_MASK,
+    ETH_INLINE_SIZE,
+    ETH_INSERT_SVLAN,
+    ETH_INSERT_VLAN,
+    SEND_WQE_BB,
+    SEND_WQE_DS,
+    EthCsFlags,
+    FmCeSe,
+    WqeOpcode,
+)
+from nicmodel.trace.events import QueueError
+from nicmodel.trace.tracer import Tracer
+
+_CTRL = Struct(">II3xBI")
+"""``CtrlSeg`` as the hot path reads it: opmod_idx_opcode, qpn_ds, fm_ce_se, imm."""
+_ETH = Struct(">4xBBHIHH")
+"""``EthSeg`` from cs_flags on: cs_flags, swp_flags, mss, metadata, inline size, inline start."""
+_ETH_AT = 0x10
+_INLINE_AT = 0x1E
+_DATA_AT = 0x20
+
+_L3, _L4 = int(EthCsFlags.L3), int(EthCsFlags.L4)
+_CQ_UPDATE = int(FmCeSe.CQ_UPDATE)
+
+MAX_LSO = 1 << 18
+"""Longest packet that LSO takes, bytes (``max_lso_cap`` 18)."""
+
+MAX_FRAME = 10_240
+"""Longest frame that a SEND may carry, bytes; *assumption*: hardware's limit is near this."""
+
+_DBR_SEND = 4
+"""Offset of the send counter in the doorbell record (MLX5_SND_DBR)."""
+
+
+class Egress(Protocol):
+    """Where frames leave the device."""
+
+    def __call__(self, traffic: Traffic) -> None:
+        """Send it."""
+        ...
+
+
+class Sq:
+    """One send queue."""
+
+    def __init__(
+        self,
+        config: SqConfig,
+        memory: GuestMemory,
+        gather: Gather,
+        cq: Cq,
+        egress: Egress,
+        tracer: Tracer,
+    ) -> None:
+        wq = config.wq
+        self.config = config
+        self.state = QueueState.RST
+        self.consumer = 0
+        self._ring = Ring(memory, wq.buffer, wq.log_size, wq.log_stride)
+        self._memory = memory
+        self._gather = gather
+        self._cq = cq
+        self._egress = egress
+        self._tracer = tracer
+        self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
+        self._verbs: dict[int, Callable[[bytes], None]] = {
+            WqeOpcode.NOP: lambda _: None,
+            WqeOpcode.SEND: self._send,
+            WqeOpcode.LSO: self._lso,
+            WqeOpcode.ENHANCED_MPSW: self._mpsw,
+        }
+
+    def modify(self, state: QueueState) -> None:
+        """Go to ``state``; leaving RST starts at index 0 (``mlx5e_reset_txqsq_cc_pc``)."""
+        if self.state is QueueState.RST:
+            self.consumer = 0
+        self.state = state
+
+    def run(self, budget: int) -> bool:
+        """Execute at most ``budget`` WQEs; true if posted WQEs are left.
+
+        Only the doorbell record says how far the driver has posted: WQEs behind it are not read,
+        for the driver still writes the completion flag into the last one.
+        """
+        if self.state is QueueState.RST:
+            return False
+        try:
+            producer = self._memory.load_be32(self.config.wq.dbr_addr + _DBR_SEND) & 0xFFFF
+        except DmaFault as fault:
+            self._fail_queue(str(fault))
+            return False
+        if (producer - self.consumer) & 0xFFFF > self._ring.size:
+            self._fail_queue(f"the doorbell record says {producer}, behind the ring's end")
+            return False
+        while self.consumer != producer:
+            if not budget:
+                return True
+            budget -= 1
+            self._step((producer - self.consumer) & 0xFFFF)
+        return False
+
+    def _step(self, posted: int) -> None:
+        """Execute the WQE at ``consumer``; ``posted`` WQEBBs are the driver's word."""
+        index = self.consumer
+        try:
+            page, at = self._ring.locate(index)
+            first, second, fm_ce_se, _ = _CTRL.unpack_from(page, at)
+            length = (second & 0x3F) * SEND_WQE_DS
+            blocks = -(-length // SEND_WQE_BB)
+            if self.state is QueueState.ERR:
+                self.consumer = index + max(1, min(blocks, posted)) & 0xFFFF
+                self._complete_error(first & 0xFF, index, CqeSyndrome.WR_FLUSH_ERR)
+                return
+            if not 0 < blocks <= posted or second >> 8 != self.config.sqn:
+                self.consumer = index + 1 & 0xFFFF
+                raise QueueFault(
+                    f"WQE of {length} bytes for queue {second >> 8:#x}, {posted} WQEBBs posted",
+                    CqeSyndrome.LOCAL_QP_OP_ERR,
+                )
+            self.consumer = index + blocks & 0xFFFF
+            verb = self._verbs.get(first & 0xFF)
+            if verb is None:
+                raise QueueFault(
+                    f"opcode {first & 0xFF:#x} is not for this queue", CqeSyndrome.LOCAL_QP_OP_ERR
+                )
+            wqe = bytes(page[at : at + length])
+            verb(wqe if len(wqe) == length else self._ring.read(index, length))
+        except QueueFault as fault:
+            self._fail(index, first & 0xFF, str(fault), fault.syndrome)
+        except DmaFault as fault:
+            self._fail_queue(str(fault))
+            self.consumer = index + posted & 0xFFFF
+        else:
+            if fm_ce_se & CE_MASK == _CQ_UPDATE:
+                self._complete(first & 0xFF, index)
+
+    def _complete(self, opcode: int, index: int) -> None:
+        cqe = self._cqe
+        cqe[0x38] = opcode
+        cqe[0x3C] = index >> 8
+        cqe[0x3D] = index & 0xFF
+        self._cq.post(cqe)
+
+    def _complete_error(self, opcode: int, index: int, syndrome: int) -> None:
+        cqe = ErrCqe(
+            syndrome=syndrome,
+            wqe_opcode=opcode,
+            qpn=self.config.sqn,
+            wqe_counter=index,
+            opcode=CqeOpcode.REQ_ERR,
+        )
+        self._cq.post(cqe.encode())
+
+    def _fail(self, index: int, opcode: int, reason: str, syndrome: int) -> None:
+        """A WQE is bad: an error CQE, and the queue flushes what follows."""
+        self.state = QueueState.ERR
+        self._tracer.emit(QueueError("SQ", self.config.sqn, index, reason))
+        self._complete_error(opcode, index, syndrome)
+
+    def _fail_queue(self, reason: str) -> None:
+        """The queue itself cannot be read: it goes to error without a completion."""
+        if self.state is not QueueState.ERR:
+            self.state = QueueState.ERR
+            self._tracer.emit(QueueError("SQ", self.config.sqn, self.consumer, reason))
+
+    @staticmethod
+    def _inline(wqe: bytes, size: int, start: int) -> tuple[bytes, int, int | None]:
+        """Inline headers, offset of the data segments, and the TCI to insert with its TPID."""
+        if size & ETH_INSERT_VLAN:
+            tpid = 0x88A8 if size & ETH_INSERT_SVLAN else 0x8100
+            return b"", _DATA_AT, tpid << 16 | start
+        length = size & ETH_INLINE_SIZE
+        data_at = _DATA_AT + (max(0, length - 2) + 15 & ~15)
+        if data_at > len(wqe):
+            raise QueueFault("inline headers end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
+        return wqe[_INLINE_AT : _INLINE_AT + length], data_at, None
+
+    def _send(self, wqe: bytes) -> None:
+        """SEND: one frame."""
+        if len(wqe) < _DATA_AT:
+            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
+        cs_flags, _, _, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
+        header, at, tag = self._inline(wqe, size, start)
+        frame = bytearray(header)
+        for piece in self._gather.segments(wqe, at):
+            if len(frame) + len(piece) > MAX_FRAME:
+                raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+            frame += piece
+        if tag is not None:
+            frame[12:12] = tag.to_bytes(4, "big")
+        self._transmit(frame, cs_flags)
+
+    def _transmit(self, frame: bytearray, cs_flags: int) -> None:
+        """Pad, insert the checksums that were asked for, and send."""
+        if len(frame) < ETH_MIN:
+            if len(frame) < 14:
+                raise QueueFault("no Ethernet header", CqeSyndrome.LOCAL_LENGTH_ERR)
+            frame.extend(bytes(ETH_MIN - len(frame)))
+        checked = Checked.NONE
+        if cs_flags & (_L3 | _L4):
+            headers = parse(frame, len(frame))
+            if headers is not None and headers.ip_version:
+                if cs_flags & _L3:
+                    insert_l3(frame, headers)
+                    checked |= Checked.L3
+                if cs_flags & _L4 and insert_l4(frame, headers):
+                    checked |= Checked.L4
+        self._egress(Frame(frame, checked))
+
+    def _lso(self, wqe: bytes) -> None:
+        """LSO: headers inline, payload gathered."""
+        if len(wqe) < _DATA_AT:
+            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
+        cs_flags, _, mss, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
+        header, at, _ = self._inline(wqe, size, start)
+        payload = list(self._gather.segments(wqe, at))
+        length = sum(map(len, payload))
+        if not mss or not length or not header or length > MAX_LSO:
+            raise QueueFault(
+                f"LSO of {length} bytes with mss {mss} and {len(header)} header bytes",
+                CqeSyndrome.LOCAL_LENGTH_ERR,
+            )
+        if len(header) + mss > MAX_FRAME:
+            raise QueueFault("the segments are too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+        train = segment(header, payload, mss, l3=bool(cs_flags & _L3), l4=bool(cs_flags & _L4))
+        if train is None:
+            raise QueueFault("LSO of a header that is not IP", CqeSyndrome.LOCAL_QP_OP_ERR)
+        self._egress(train)
+
+    def _mpsw(self, wqe: bytes) -> None:
+        """ENHANCED_MPSW: every data segment is a complete frame."""
+        if len(wqe) < _DATA_AT:
+            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
+        cs_flags = wqe[_ETH_AT + 4]
+        for piece in self._gather.segments(wqe, _DATA_AT):
+            if len(piece) > MAX_FRAME:
+                raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+            self._transmit(bytearray(piece), cs_flags)
