@@ -134,11 +134,7 @@ def _field(span: Span, default: object) -> Any:
 _CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
 
-@dataclass_transform(
-    kw_only_default=True,
-    frozen_default=True,
-    field_specifiers=(bits, u8, u16, u32, u64, raw, ints, nested, tail),
-)
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def layout(size: int, *, ifc: str = "", c: str = "") -> Callable[[type[L]], type[L]]:
     """Make the class a frozen dataclass of ``size`` bytes that can decode and encode itself.
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The port and the vport behind it, as firmware remembers them."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAX_MTU = 9978
+"""``pmtu_reg.max_mtu``: largest frame without FCS that the port takes, less Ethernet's 14 bytes."""
+
+DEFAULT_MTU = 1500
+"""MTU after reset."""
+
+
+class PortStatus(IntEnum):
+    """``paos_reg.admin_status`` and ``oper_status``."""
+
+    UP = 1
+    """Wanted up, or carrying traffic."""
+    DOWN = 2
+    """Wanted down, or not carrying traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortState:
+    """``admin``: what the driver wants (PAOS); ``carrier``: the wire's link. ``mtu`` in bytes of
+    payload, as PMTU counts.
+    """
+
+    admin: PortStatus = PortStatus.UP
+    carrier: bool = True
+    mtu: int = DEFAULT_MTU
+
+    @property
+    def up(self) -> bool:
+        """Does the port carry traffic?"""
+        return self.carrier and self.admin is PortStatus.UP
+
+
+class AllowedList(IntEnum):
+    """``allowed_list_type`` of the vport context (MLX5_NVPRT_LIST_TYPE_*)."""
+
+    UC = 0x0
+    """Unicast addresses."""
+    MC = 0x1
+    """Multicast addresses."""
+    VLAN = 0x2
+    """VLANs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vport:
+    """What the driver has told about its vport. Addresses are 6 bytes."""
+
+    mac: bytes
+    mtu: int = DEFAULT_MTU
+    promisc_uc: bool = False
+    promisc_mc: bool = False
+    promisc_all: bool = False
+    uc: tuple[bytes, ...] = ()
+    mc: tuple[bytes, ...] = ()
+    vlans: tuple[int, ...] = ()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All objects of one NIC."""
+
+from collections.abc import Iterable
+
+from nicmodel.errors import QueueFault
+from nicmodel.objects.flow import Steering
+from nicmodel.objects.queue import CqConfig, EqConfig, RqConfig, SqConfig
+from nicmodel.objects.table import ObjectTable
+from nicmodel.objects.transport import MemoryKey, Rqt, Tir, Tis
+from nicmodel.spec.cqe import CqeSyndrome
+from nicmodel.units import (
+    CounterSet,
+    Cqn,
+    Eqn,
+    GuestAddr,
+    Mkey,
+    Pdn,
+    Rqn,
+    Rqtn,
+    Sqn,
+    Tdn,
+    Tirn,
+    Tisn,
+    Uar,
+)
+
+_NUMBER = 0xFFFFFF
+"""Most object numbers have 24 bits."""
+
+MAX_OBJECTS = 1 << 16
+"""Live objects of one kind: more than any driver asks for, few enough to keep."""
+
+
+class Objects:
+    """Tables of objects by kind; ``receive_version`` rises with everything that steers frames."""
+
+    def __init__(self) -> None:
+        self.receive_version = 0
+        changed = self._receive_changed
+        # UAR pages below 5 do not work with the driver (uar.c); 0x1fff is the last in the BAR.
+        self.uars: ObjectTable[Uar, Uar] = ObjectTable("UAR", 0x100, 0x1FFF)
+        self.pds: ObjectTable[Pdn, Pdn] = ObjectTable("PD", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.tds: ObjectTable[Tdn, Tdn] = ObjectTable(
+            "transport domain", 1, _NUMBER, limit=MAX_OBJECTS
+        )
+        # Index 1 with key byte 0 would be lkey 0x100, which ends scatter lists.
+        self.mkeys: ObjectTable[Mkey, MemoryKey] = ObjectTable(
+            "mkey", 2, _NUMBER, limit=MAX_OBJECTS
+        )
+        self.eqs: ObjectTable[Eqn, EqConfig] = ObjectTable("EQ", 1, 0xFF)
+        self.cqs: ObjectTable[Cqn, CqConfig] = ObjectTable("CQ", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.sqs: ObjectTable[Sqn, SqConfig] = ObjectTable("SQ", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.rqs: ObjectTable[Rqn, RqConfig] = ObjectTable("RQ", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.tises: ObjectTable[Tisn, Tis] = ObjectTable("TIS", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.tirs: ObjectTable[Tirn, Tir] = ObjectTable(
+            "TIR", 1, _NUMBER, limit=MAX_OBJECTS, changed=changed
+        )
+        self.rqts: ObjectTable[Rqtn, Rqt] = ObjectTable(
+            "RQT", 1, _NUMBER, limit=MAX_OBJECTS, changed=changed
+        )
+        self.counter_sets: ObjectTable[CounterSet, CounterSet] = ObjectTable(
+            "queue counter set", 1, 0xFF
+        )
+        self.steering = Steering(self.tirs, changed)
+        self._lkeys: dict[int, MemoryKey] = {}
+
+    def tables(self) -> Iterable[ObjectTable[int, object]]:
+        """Every table."""
+        return [
+            table
+            for table in (*vars(self).values(), self.steering.tables, self.steering.groups)
+            if isinstance(table, ObjectTable)
+        ]
+
+    def leaked(self) -> dict[str, int]:
+        """How many objects of each kind are alive; empty when nothing is left behind."""
+        return {table.kind: len(table) for table in self.tables() if len(table)}
+
+    def clear(self) -> None:
+        """Forget everything; all numbers are free again."""
+        self.steering.clear()
+        for table in self.tables():
+            table.clear()
+        self._lkeys.clear()
+
+    def create_mkey(self, key: MemoryKey) -> Mkey:
+        """Keep a memory key; the index is allocated, ``key.lkey`` has its low byte. Its index."""
+
+        def make(index: Mkey) -> MemoryKey:
+            lkey = Mkey(index << 8 | key.lkey & 0xFF)
+            return MemoryKey(lkey, key.pd, key.everything, key.start, key.length)
+
+        made = self.mkeys.create(make)
+        self._lkeys[made.lkey] = made
+        return Mkey(made.lkey >> 8)
+
+    def destroy_mkey(self, index: Mkey) -> MemoryKey:
+        """Forget the memory key with ``index``."""
+        key = self.mkeys.remove(index)
+        del self._lkeys[key.lkey]
+        return key
+
+    def lkey_valid(self, lkey: int) -> bool:
+        """Is ``lkey`` (32 bit) a memory key?"""
+        return lkey in self._lkeys
+
+    def translate(self, lkey: int, addr: int, length: int) -> GuestAddr:
+        """Guest address of ``length`` bytes at ``addr`` under ``lkey``.
+
+        Raises QueueFault with the syndrome of the error CQE.
+        """
+        key = self._lkeys.get(lkey)
+        if key is None:
+            raise QueueFault(f"there is no lkey {lkey:#x}", CqeSyndrome.LOCAL_PROT_ERR)
+        if key.everything or (key.start <= addr and addr + length <= key.start + key.length):
+            return GuestAddr(addr)
+        raise QueueFault(
+            f"{length} bytes at {addr:#x} are outside lkey {lkey:#x}", CqeSyndrome.LOCAL_PROT_ERR
+        )
+
+    def _receive_changed(self) -> None:
+        self.receive_version += 1

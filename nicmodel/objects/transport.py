@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Transport objects: what stands between steering and queues, and memory keys."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nicmodel.units import GuestAddr, Mkey, Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryKey:
+    """``mkc`` in mode PA: addresses are physical. ``length`` 0 with ``all`` covers all memory."""
+
+    lkey: Mkey
+    pd: Pdn
+    everything: bool
+    start: GuestAddr
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tis:
+    """``tisc``: send queues belong to it. ``prio`` is traffic class << 1."""
+
+    tisn: Tisn
+    prio: int
+    tls_en: bool
+    transport_domain: Tdn
+    pd: Pdn
+
+
+class TirDispType(IntEnum):
+    """``tirc.disp_type``: where frames go (MLX5_TIRC_DISP_TYPE_*)."""
+
+    DIRECT = 0x0
+    """To ``inline_rqn``."""
+    INDIRECT = 0x1
+    """To a queue of the RQT, chosen by hash."""
+
+
+class RxHashFn(IntEnum):
+    """``tirc.rx_hash_fn`` (MLX5_RX_HASH_FN_*)."""
+
+    NONE = 0x0
+    """No hash: always the first queue."""
+    INVERTED_XOR8 = 0x1
+    """XOR of the bytes, inverted."""
+    TOEPLITZ = 0x2
+    """Toeplitz with the TIR's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashFields:
+    """``rx_hash_field_select``: which header fields enter the hash.
+
+    ``ipv6``: l3_prot_type, false = IPv4; ``udp``: l4_prot_type, false = TCP.
+    """
+
+    ipv6: bool = False
+    udp: bool = False
+    src_ip: bool = False
+    dst_ip: bool = False
+    l4_sport: bool = False
+    l4_dport: bool = False
+    spi: bool = False
+
+    def __bool__(self) -> bool:
+        return self.src_ip or self.dst_ip or self.l4_sport or self.l4_dport or self.spi
+
+
+@dataclass(frozen=True, slots=True)
+class Tir:
+    """``tirc``. ``inline_rqn`` means something for DIRECT, ``rqtn`` for INDIRECT."""
+
+    tirn: Tirn
+    disp_type: TirDispType
+    inline_rqn: Rqn
+    rqtn: Rqtn
+    rx_hash_fn: RxHashFn
+    symmetric: bool
+    toeplitz_key: bytes
+    outer_fields: HashFields
+    self_lb_block: int
+    tls_en: bool
+    transport_domain: Tdn
+
+
+@dataclass(frozen=True, slots=True)
+class Rqt:
+    """``rqtc``: ``rqns`` has the actual size, a power of two; ``max_size`` bounds later ones."""
+
+    rqtn: Rqtn
+    max_size: int
+    rqns: tuple[Rqn, ...]
