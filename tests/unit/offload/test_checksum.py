@@ -3,6 +3,7 @@
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,13 +81,16 @@ def test_a_valid_sum_is_never_reported_as_zero() -> None:
     assert checksum.complete(frame, headers) == 0xFFFF
 
 
-def test_udp_result_zero_is_sent_as_ones() -> None:
-    frame = frame_of(4, 17, b"\0\0")
+@pytest.mark.parametrize(
+    ("proto", "field", "sent"), [(17, 40, b"\xff\xff"), (6, 50, b"\0\0")], ids=["udp", "tcp"]
+)
+def test_a_sum_of_all_ones(proto: int, field: int, sent: bytes) -> None:
+    frame = frame_of(4, proto, b"\0\0")
     headers = parsed(frame)
-    rest = checksum.pseudo_sum(headers, 17, 10) + checksum.ones_sum(frame[34:])
-    struct.pack_into(">H", frame, 42, (65535 - rest) % 65535)
+    rest = checksum.pseudo_sum(headers, proto, headers.l3_end - 34) + checksum.ones_sum(frame[34:])
+    struct.pack_into(">H", frame, headers.l3_end - 2, (65535 - rest) % 65535)
     checksum.insert_l4(frame, headers)
-    assert frame[40:42] == b"\xff\xff"
+    assert frame[field : field + 2] == sent
 
 
 def test_udp_without_checksum_is_good_over_ipv4_only() -> None:

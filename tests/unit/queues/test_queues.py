@@ -130,6 +130,11 @@ def test_lso_leaves_as_one_train(rig: Rig) -> None:
         ),
         (SEND, lambda rig: rig.eth(inline=MACS)[:16], CqeSyndrome.LOCAL_LENGTH_ERR),
         (
+            SEND,
+            lambda rig: rig.eth() + struct.pack(">I", 60 | 0x80000000) + bytes(28),
+            CqeSyndrome.LOCAL_LENGTH_ERR,
+        ),
+        (
             LSO,
             lambda rig: rig.eth(mss=0, inline=ipv4_udp(b"")) + rig.seg(b"x" * 99),
             CqeSyndrome.LOCAL_LENGTH_ERR,
@@ -306,7 +311,8 @@ def test_memory_that_goes_away_stops_the_queue(rig: Rig) -> None:
 def test_no_wqe_makes_the_queue_fail(wqes: list[bytes], producer: int, opcode: int | None) -> None:
     rig = Rig()
     at = SQ_AT
-    for number, wqe in enumerate(wqes):
+    for number, body in enumerate(wqes):
+        wqe = body
         if opcode is not None:
             units = min(63, max(1, len(wqe) // 16))
             wqe = struct.pack(">II", number << 8 | opcode, 7 << 8 | units) + wqe[8:]
