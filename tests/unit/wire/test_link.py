@@ -54,6 +54,13 @@ def test_disabled_port_takes_carrier_from_both_ends() -> None:
     assert b.port.up
 
 
+def test_owner_hears_of_changes_only() -> None:
+    a, _, link = Net().pair()
+    link.plug(True)
+    a.port.enable(True)
+    assert a.carriers == [True]
+
+
 def test_port_takes_one_cable() -> None:
     net = Net()
     a, b, _ = net.pair()
