@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A piece of network on the host: a namespace with a tap device, for host tools to talk to guests.
+
+The model's end of the tap is the file descriptor that ``open_tap`` returns.
+"""
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyroute2 import NetNS, netns
+
+from nicmodel.errors import UserError
+
+_TUNSETIFF = 0x400454CA  # linux/if_tun.h
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
+_INTERFACE_NAME_BYTES = 16  # IFNAMSIZ
+
+
+@dataclass(frozen=True)
+class HostNetwork:
+    """A network namespace with one tap device, up and with addresses (``"192.0.2.1/24"``)."""
+
+    namespace: str
+    tap: str = "nicmodel0"
+    addresses: tuple[str, ...] = ("10.77.0.254/24", "fd00:77::fe/64")
+    mtu: int = 1500
+
+    def create(self) -> None:
+        """Make the namespace, the tap and its addresses."""
+        try:
+            netns.create(self.namespace)
+        except OSError as error:
+            raise UserError(
+                f"cannot make a network namespace ({error.strerror}): run as root."
+            ) from error
+        with NetNS(self.namespace) as stack:
+            stack.link("set", index=stack.link_lookup(ifname="lo")[0], state="up")
+            stack.link("add", ifname=self.tap, kind="tuntap", mode="tap")
+            index = stack.link_lookup(ifname=self.tap)[0]
+            stack.link("set", index=index, mtu=self.mtu, state="up")
+            for address in self.addresses:
+                host, _, length = address.partition("/")
+                # nobody else owns these addresses: no waiting for duplicate address detection
+                flags = {"flags": _IFA_F_NODAD} if ":" in host else {}
+                stack.addr("add", index=index, address=host, prefixlen=int(length), **flags)
+
+    def remove(self) -> None:
+        """Remove the namespace and all in it."""
+        netns.remove(self.namespace)
+
+    def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
+        """Start a host tool in the namespace."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self, command: Sequence[str], *, timeout: float = 30.0
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a host tool in the namespace and wait for it."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.namespace, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+def open_tap(namespace: str, tap: str) -> int:
+    """Open the tap device ``tap`` of ``namespace``: a non-blocking fd of one frame per read."""
+    try:
+        netns.pushns(namespace)
+    except OSError as error:
+        raise UserError(f"no network namespace {namespace}: make it first.") from error
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        name = tap.encode().ljust(_INTERFACE_NAME_BYTES, b"\0")
+        request = struct.pack("16sH22x", name, _IFF_TAP | _IFF_NO_PI)
+        try:
+            fcntl.ioctl(fd, _TUNSETIFF, request)
+        except OSError as error:
+            os.close(fd)
+            raise UserError(f"cannot open tap {tap} of {namespace}: {error.strerror}.") from error
+    finally:
+        netns.popns()
+    return fd

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guest kernels: a distribution package, or a kernel tree that the user built."""
+
+import gzip
+import hashlib
+import json
+import lzma
+import struct
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nicmodel.errors import UserError
+from nicmodel.testbed import apt
+from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed.paths import cache_root, cached, locked
+
+DEFAULT = "linux-image-amd64"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A bootable kernel: its image and the folder with its modules and their ``modules.dep``."""
+
+    release: str
+    image: Path
+    modules: Path
+    origin: str  # package and version, or the path of the tree
+
+    @property
+    def key(self) -> str:
+        """Name what was built: images made for another key do not fit."""
+        stat = self.image.stat()
+        text = f"{self.origin} {self.release} {stat.st_size} {stat.st_mtime_ns}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find(choice: str = DEFAULT) -> Kernel:
+    """Return the kernel that ``choice`` names: a package, or the path of a built tree."""
+    if "/" in choice:
+        return _from_tree(Path(choice))
+    return _from_package(choice)
+
+
+def headers(choice: str = DEFAULT) -> Path:
+    """Return the ``include`` folder of the headers package that belongs to a kernel package."""
+    image = _resolve_image(choice)
+    name = image[0].removeprefix("linux-image-").removesuffix("-unsigned")
+    flavoured = f"linux-headers-{name}"
+
+    def common() -> list[str]:
+        found = [d for d in apt.depends(flavoured) if d.endswith("-common")]
+        return [*found, apt.version(found[0])] if found else []
+
+    resolved = remember(f"headers of {flavoured}", common)
+    if not resolved:
+        raise Unavailable(f"package {flavoured} names no common headers package.")
+    package, version = resolved
+
+    def make(folder: Path) -> None:
+        _fetch(f"{package}={version}", folder)
+
+    folder = cached("headers", f"{package}_{version}", make)
+    return folder / "usr/src" / package / "include"
+
+
+def module_binary(path: Path) -> bytes:
+    """Return the ELF bytes of a module file, compressed or not."""
+    data = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(data)
+    if path.suffix == ".gz":
+        return gzip.decompress(data)
+    return data
+
+
+def module_closure(kernel: Kernel, names: Sequence[str]) -> list[Path]:
+    """Return the files, below ``kernel.modules``, of modules ``names`` and what they need.
+
+    A name that the kernel has built in is left out; an unknown one is an error.
+    """
+    needs: dict[str, list[str]] = {}
+    by_name: dict[str, str] = {}
+    for line in (kernel.modules / "modules.dep").read_text().splitlines():
+        target, _, rest = line.partition(":")
+        needs[target] = rest.split()
+        by_name[_module_name(target)] = target
+    builtin_file = kernel.modules / "modules.builtin"
+    builtin = {_module_name(line) for line in builtin_file.read_text().split()}
+    wanted: dict[str, None] = {}
+    for name in names:
+        name = name.replace("-", "_")
+        if name in by_name:
+            wanted.update(dict.fromkeys([by_name[name], *needs[by_name[name]]]))
+        elif name not in builtin:
+            raise UserError(f"kernel {kernel.release} has no module {name}: choose another KERNEL.")
+    return [Path(target) for target in wanted]
+
+
+def depmod(root: Path, release: str) -> None:
+    """Write ``modules.dep`` and its kin for the modules of ``release`` below ``root/lib``."""
+    done = subprocess.run(
+        ["/sbin/depmod", "-b", str(root), release], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Unavailable(f"depmod failed for {release}: {done.stderr.strip()}")
+
+
+def remember(question: str, answer: Callable[[], list[str]]) -> list[str]:
+    """Return the list that ``answer()`` gave the first time for ``question``.
+
+    What apt resolved once stays, so that a second run asks nobody and gets the same guest.
+    """
+    key = hashlib.sha256(question.encode()).hexdigest()[:16]
+    memo = cache_root() / "resolved" / f"{key}.json"
+    with locked(f"resolved-{key}"):
+        if memo.exists():
+            stored: list[str] = json.loads(memo.read_text())["answer"]
+            return stored
+        found = answer()
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        scratch = memo.with_suffix(".new")
+        scratch.write_text(json.dumps({"question": question, "answer": found}, indent=1))
+        scratch.rename(memo)
+        return found
+
+
+def _module_name(target: str) -> str:
+    return Path(target).name.split(".ko")[0].replace("-", "_")
+
+
+def _resolve_image(choice: str) -> list[str]:
+    """Return [package, version] of the real kernel package behind ``choice``."""
+
+    def answer() -> list[str]:
+        behind = [d for d in apt.depends(choice) if d.startswith("linux-image-")]
+        package = behind[0] if behind else choice
+        return [package, apt.version(package)]
+
+    return remember(f"kernel {choice}", answer)
+
+
+def _from_package(choice: str) -> Kernel:
+    package, version = _resolve_image(choice)
+
+    def make(folder: Path) -> None:
+        _fetch(f"{package}={version}", folder)
+        root = folder / "usr" if (folder / "usr/lib/modules").exists() else folder
+        for release in (root / "lib/modules").iterdir():
+            depmod(root, release.name)
+        for image in (folder / "boot").glob("vmlinuz-*"):
+            _unpack_image(image, folder / "vmlinux")
+
+    folder = cached("kernels", f"{package}_{version}", make)
+    modules = next((m for p in ("usr/lib", "lib") for m in folder.glob(f"{p}/modules/*")), None)
+    images = sorted(folder.glob("boot/vmlinuz-*"))
+    if modules is None or not images:
+        raise UserError(f"package {package} holds no kernel: name a linux-image package.")
+    return Kernel(modules.name, _image(folder, images[0]), modules, f"{package} {version}")
+
+
+def _from_tree(tree: Path) -> Kernel:
+    image = tree / "arch/x86/boot/bzImage"
+    release_file = tree / "include/config/kernel.release"
+    if not image.exists() or not release_file.exists():
+        raise UserError(
+            f"{tree} holds no built kernel: run make bzImage modules in it, or name a package."
+        )
+    release = release_file.read_text().strip()
+    stat = image.stat()
+    identity = f"{tree.resolve()} {stat.st_mtime_ns} {stat.st_size}"
+
+    def make(folder: Path) -> None:
+        done = subprocess.run(
+            ["make", "-s", "modules_install", f"INSTALL_MOD_PATH={folder}", "INSTALL_MOD_STRIP=1"],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise UserError(f"make modules_install failed in {tree}: build its modules first.")
+        depmod(folder, release)
+        _unpack_image(image, folder / "vmlinux")
+
+    key = f"tree-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    folder = cached("kernels", key, make)
+    modules = folder / "lib/modules" / release
+    return Kernel(release, _image(folder, image), modules, str(tree.resolve()))
+
+
+def _image(folder: Path, compressed: Path) -> Path:
+    unpacked = folder / "vmlinux"
+    return unpacked if unpacked.exists() else compressed
+
+
+def _unpack_image(image: Path, target: Path) -> None:
+    """Take the ELF kernel out of a bzImage, if QEMU can enter it directly (PVH).
+
+    Under emulation the kernel's own unpacking takes 3 of 6 seconds of a boot. Nothing else of the
+    kernel changes, but that it runs at its link address. Without a PVH entry nothing is written
+    and the bzImage boots. (Layout: Documentation/x86/boot.rst, xen/interface/elfnote.h)
+    """
+    data = image.read_bytes()
+    offset, length = struct.unpack_from("<II", data, 0x248)
+    start = (data[0x1F1] + 1) * 512 + offset
+    payload = data[start : start + length]
+    if payload.startswith(b"\xfd7zXZ"):
+        elf = lzma.LZMADecompressor().decompress(payload)  # the kernel appends a length
+    elif payload.startswith(b"\x1f\x8b"):
+        elf = zlib.decompressobj(wbits=31).decompress(payload)
+    elif payload.startswith(b"\x28\xb5\x2f\xfd"):
+        command = ["zstd", "-dcq"]
+        elf = subprocess.run(command, input=payload[:-4], capture_output=True, check=True).stdout
+    else:
+        return
+    # note XEN_ELFNOTE_PHYS32_ENTRY (18) of the owner "Xen"
+    if any(struct.pack("<III", 4, size, 18) + b"Xen\0" in elf for size in (4, 8)):
+        target.write_bytes(elf)
+
+
+def _fetch(package: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        for archive in apt.download([package], Path(scratch)):
+            apt.unpack(archive, folder)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where things live: the checkout, its build folder, and the cache that clones share."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BUILD = CHECKOUT / "build"
+RUNS = BUILD / "runs"
+RESULTS = BUILD / "results"
+GUEST = CHECKOUT / "guest"
+
+
+def cache_root() -> Path:
+    """Return the cache folder: ``NICMODEL_CACHE``, else the user's XDG cache."""
+    if chosen := os.environ.get("NICMODEL_CACHE"):
+        return Path(chosen).resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "nicmodel"
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache-wide lock ``name``; a second process waits for the first."""
+    folder = cache_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the cache folder ``kind/key``, made by ``make(empty folder)`` the first time.
+
+    It appears whole or not at all: it is made beside its place and renamed.
+    """
+    target = cache_root() / kind / key
+    if target.exists():
+        return target
+    with locked(f"{kind}-{key}"):
+        if target.exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in target.parent.glob(f".making-{key}-*"):  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".making-{key}-", dir=target.parent))
+        try:
+            make(scratch)
+            scratch.chmod(0o755)
+            scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
