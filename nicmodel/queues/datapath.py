@@ -138,6 +138,10 @@ class Datapath:
             config, self._memory, self._gather, self._cqs[config.cqn], self._tracer
         )
 
+    def configure_rq(self, config: RqConfig) -> None:
+        """Replace the configuration (VLAN stripping) of ``config.rqn`` while it runs."""
+        self._rqs[config.rqn].config = config
+
     def rq_state(self, rqn: Rqn) -> QueueState:
         """State as QUERY_RQ reports it."""
         return self._rqs[rqn].state

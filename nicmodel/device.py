@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Composition root: one NIC, its parts built and connected. No logic of a part is here."""
+
+from nicmodel.command.firmware import Firmware
+from nicmodel.command.interface import CommandInterface
+from nicmodel.objects.counters import PortCounters
+from nicmodel.objects.store import Objects
+from nicmodel.pci.init_segment import CLOCK_AT, InitSegment
+from nicmodel.pci.uar import UarDecoder
+from nicmodel.queues.datapath import Datapath, Scheduler
+from nicmodel.trace.tracer import Clock, Tracer
+from nicmodel.transport.seam import Host, Identity
+from nicmodel.units import PAGE_SIZE
+from nicmodel.wire.port import Port
+
+FIRMWARE_VERSION = (22, 32, 2004)
+"""What ``ethtool -i`` shows; 22 is the ConnectX-6 Dx line."""
+
+CLOCK_KHZ = 1_000_000
+"""``device_frequency_khz``: the internal timer counts nanoseconds; *assumption* for the value."""
+
+FIRST_UAR = 0x100 * PAGE_SIZE
+"""BAR 0 offset of the first UAR page that is handed out."""
+
+BAR_SIZE = 1 << 25
+VECTORS = 64
+HEARTBEAT = 0.5
+"""Seconds between changes of the health counter; the driver looks every 2 s."""
+
+IDENTITY = Identity(
+    vendor_id=0x15B3,
+    device_id=0x101D,
+    subsystem_vendor_id=0x15B3,
+    subsystem_id=0x0001,
+    revision=0,
+    class_code=0x020000,
+    bar_size=BAR_SIZE,
+    vectors=VECTORS,
+    clock_offset=CLOCK_AT,
+    clock_khz=CLOCK_KHZ,
+)
+"""PCI identity of a ConnectX-6 Dx physical function (``main.c`` mlx5_core_pci_table)."""
+
+
+class _Life:
+    """One life of the device, from attachment or reset to the next: nothing outlives it."""
+
+    def __init__(self, nic: "Nic", host: Host) -> None:
+        self.host = host
+        objects = Objects()
+        counters = PortCounters()
+        self.datapath = Datapath(
+            host.memory,
+            objects,
+            counters,
+            host.interrupt,
+            self._transmit,
+            nic.scheduler,
+            nic.timestamp,
+            nic.tracer,
+        )
+        self.firmware = Firmware(
+            objects, self.datapath, counters, nic.mac, nic.tracer, vectors=VECTORS
+        )
+        self.firmware.carrier(nic.port.up)
+        commands = CommandInterface(self.firmware, host.memory)
+        self.init_segment = InitSegment(
+            host.bar, FIRMWARE_VERSION, commands.set_queue_address, commands.doorbell
+        )
+        self.uar = UarDecoder(self.datapath)
+        self._port = nic.port
+
+    def _transmit(self, traffic: Traffic) -> None:
+        if self.firmware.port.up:
+            self._port.send(traffic)
+
+    def receive(self, traffic: Traffic) -> None:
+        """Take traffic from the wire unless the driver has the port down."""
+        if self.firmware.port.up:
+            self.datapath.receive(traffic)
+
+    def end(self) -> None:
+        """Stop every queue: nothing is touched after this."""
+        self.datapath.reset()
+
+
+class Nic:
+    """A ConnectX-6 Dx: the transport drives one side (``seam.Device``), the wire the other.
+
+    ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too.
+    """
+
+    def __init__(
+        self, name: str, mac: bytes, scheduler: Scheduler, clock: Clock, tracer: Tracer
+    ) -> None:
+        self.name = name
+        self.mac = mac
+        self.scheduler = scheduler
+        self.tracer = tracer
+        self.port = Port(name, self)
+        self._clock = clock
+        self._life: _Life | None = None
+        self._beat()
+
+    @property
+    def identity(self) -> Identity:
+        """See ``seam.Device``."""
+        return IDENTITY
+
+    def timestamp(self) -> int:
+        """The internal timer, in ticks of ``CLOCK_KHZ``."""
+        return self._clock() * CLOCK_KHZ // 1_000_000
+
+    def attach(self, host: Host) -> None:
+        """A front-end is ready: a new life begins."""
+        self._begin(host, "a front-end has attached")
+
+    def detach(self) -> None:
+        """The front-end is gone."""
+        if self._life is not None:
+            self._life.end()
+            self._life = None
+
+    def reset(self) -> None:
+        """PCI reset or FLR."""
+        if self._life is not None:
+            self._life.end()
+            self._begin(self._life.host, "PCI reset")
+
+    def bus_master(self, enabled: bool) -> None:
+        """The transport has opened or closed guest memory; queues find out when they use it."""
+
+    def bar_write(self, offset: int, data: bytes) -> None:
+        """The guest wrote to BAR 0."""
+        life = self._life
+        if life is None:
+            return
+        if offset >= FIRST_UAR:
+            known = life.uar.write(offset, data)
+        else:
+            known = life.init_segment.write(offset, data)
+        if not known:
+            self.tracer.emit(UnknownMmio(offset, data))
+
+    def flush(self) -> None:
+        """A batch of writes is done: serve the queues that they rang."""
+        if self._life is not None:
+            self._life.datapath.run()
+
+    def receive(self, traffic: Traffic) -> None:
+        """Traffic has arrived on the wire (``wire.port.Endpoint``)."""
+        if self._life is not None:
+            self._life.receive(traffic)
+
+    def carrier(self, up: bool) -> None:
+        """The link came up or went down."""
+        if self._life is not None:
+            self._life.firmware.carrier(up)
+
+    def _begin(self, host: Host, cause: str) -> None:
+        self.tracer.emit(DeviceReset(cause))
+        self._life = _Life(self, host)
+
+    def _beat(self) -> None:
+        if self._life is not None:
+            self._life.init_segment.beat()
+        self.scheduler.call_later(HEARTBEAT, self._beat)
