@@ -3,11 +3,13 @@
 
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
+from nicmodel.frame import Traffic
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import CLOCK_AT, InitSegment
 from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.datapath import Datapath, Scheduler
+from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer
 from nicmodel.transport.seam import Host, Identity
 from nicmodel.units import PAGE_SIZE
