@@ -50,7 +50,7 @@ def _without_payload(header: bytes) -> bytes:
     """The header as that of a datagram without payload, whatever lengths the driver left in it."""
     out = bytearray(header)
     probe = 14
-    while len(out) >= probe + 4 and out[probe - 2 : probe] in (b"\x81\x00", b"\x88\xa8"):
+    while len(out) >= probe + 4 and bytes(out[probe - 2 : probe]) in (b"\x81\x00", b"\x88\xa8"):
         probe += 4
     ethertype = out[probe - 2 : probe]
     if ethertype == b"\x08\x00" and len(out) >= probe + 20:

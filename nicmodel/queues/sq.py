@@ -8,7 +8,6 @@ not masked) and ``wq.h``.
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Protocol
 
 from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.frame import ETH_MIN, Checked, Frame, Traffic
@@ -56,12 +55,8 @@ _DBR_SEND = 4
 """Offset of the send counter in the doorbell record (MLX5_SND_DBR)."""
 
 
-class Egress(Protocol):
-    """Where frames leave the device."""
-
-    def __call__(self, traffic: Traffic) -> None:
-        """Send it."""
-        ...
+Egress = Callable[[Traffic], None]
+"""Where frames leave the device."""
 
 
 class Sq:

@@ -14,7 +14,7 @@ from nicmodel.offload.parse import Headers, parse
 
 def fold(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(word for (word,) in struct.iter_unpack(">H", data))
+    total: int = sum(word for (word,) in struct.iter_unpack(">H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
