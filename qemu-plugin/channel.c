@@ -127,6 +127,9 @@ bool channel_send(Channel *channel, enum Request request, uint32_t flags,
                           errp)) {
                 return false;
             }
+        } else if (errno == EPIPE || errno == ECONNRESET) {
+            error_setg(errp, "it closed the connection");
+            return false;
         } else if (errno != EINTR) {
             error_setg_errno(errp, errno, "it does not take messages");
             return false;
@@ -146,7 +149,7 @@ static bool receive_bytes(Channel *channel, void *data, size_t size,
         if (n > 0) {
             next += n;
             size -= n;
-        } else if (n == 0) {
+        } else if (n == 0 || errno == ECONNRESET) {
             error_setg(errp, "it closed the connection");
             return false;
         } else if (errno == EAGAIN) {

@@ -587,7 +587,8 @@ static void realize(PCIDevice *dev, Error **errp)
     } else if (!connect_first(s, &err)) {
         error_prepend(&err, "the back-end at %s: ", s->socket);
         error_append_hint(&err, "Start the back-end first: it must listen on "
-                                "that socket.\n");
+                                "that socket, and serves one QEMU at a "
+                                "time.\n");
     } else if (add_to_bus(s, &err)) {
         s->retry = timer_new_ms(QEMU_CLOCK_REALTIME, on_retry, s);
         return;
