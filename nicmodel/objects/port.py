@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MAX_MTU = 9978
-"""``pmtu_reg.max_mtu``: largest frame without FCS that the port takes, less Ethernet's 14 bytes."""
+"""``pmtu_reg.max_mtu``: longest frame that the port takes, bytes, with Ethernet header and FCS."""
 
-DEFAULT_MTU = 1500
-"""MTU after reset."""
+DEFAULT_MTU = 1522
+"""MTU after reset; the driver asks for 1522 when Linux says 1500 (``en.h`` MLX5E_SW2HW_MTU)."""
 
 
 class PortStatus(IntEnum):
@@ -22,9 +22,7 @@ class PortStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PortState:
-    """``admin``: what the driver wants (PAOS); ``carrier``: the wire's link. ``mtu`` in bytes of
-    payload, as PMTU counts.
-    """
+    """``admin``: what the driver wants (PAOS); ``carrier``: the wire's link. ``mtu`` in bytes."""
 
     admin: PortStatus = PortStatus.UP
     carrier: bool = True

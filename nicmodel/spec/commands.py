@@ -471,12 +471,21 @@ class DestroyTisIn(Layout):
     tisn: Tisn = bits(0x8, 23, 0)
 
 
+@layout(0x8, ifc="modify_tis_bitmask")
+class ModifyTisBitmask(Layout):
+    """Which fields MODIFY_TIS changes."""
+
+    lag_tx_port_affinity: bool = bits(0x4, 2, 2)
+    strict_lag_tx_port_affinity: bool = bits(0x4, 1, 1)
+    prio: bool = bits(0x4, 0, 0)
+
+
 @layout(0xC0, ifc="modify_tis_in")
 class ModifyTisIn(Layout):
     """MODIFY_TIS."""
 
     tisn: Tisn = bits(0x8, 23, 0)
-    bitmask: int = u64(0x10)
+    bitmask: ModifyTisBitmask = nested(0x10)
     ctx: Tisc = nested(0x20)
 
 

@@ -1,7 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Port registers of ACCESS_REG (``mlx5_ifc.h``)."""
 
+from enum import IntEnum
+
 from nicmodel.spec.layout import Layout, bits, layout, raw, u8, u16, u32, u64
+
+
+class RegisterId(IntEnum):
+    """``register_id`` (``driver.h`` MLX5_REG_*): those that the model has."""
+
+    PMLP = 0x5002
+    """Module and lanes."""
+    PMTU = 0x5003
+    """MTU."""
+    PTYS = 0x5004
+    """Type and speed."""
+    PAOS = 0x5006
+    """Administrative and operational status."""
+    PFCC = 0x5007
+    """Flow control."""
+    PPCNT = 0x5008
+    """Counters."""
+    HOST_ENDIANNESS = 0x7004
+    """Byte order of the host; the device does not care."""
+
+
+class PpcntGroup(IntEnum):
+    """``grp`` of PPCNT (``device.h`` MLX5_*_COUNTERS_GROUP)."""
+
+    IEEE_802_3 = 0x0
+    """IEEE 802.3."""
+    RFC_2863 = 0x1
+    """Interfaces."""
+    RFC_2819 = 0x2
+    """RMON."""
+    RFC_3635 = 0x3
+    """Ethernet-like interfaces; zero here."""
+    ETHERNET_EXTENDED = 0x5
+    """Vendor's extension; zero here."""
+    PER_PRIORITY = 0x10
+    """By priority; zero here."""
+    PER_TRAFFIC_CLASS = 0x11
+    """By traffic class; zero here."""
+    PHYSICAL_LAYER = 0x12
+    """Physical layer; zero here."""
+    PER_TRAFFIC_CLASS_CONGESTION = 0x13
+    """Congestion by traffic class; zero here."""
+    PHYSICAL_LAYER_STATISTICAL = 0x16
+    """Physical layer statistics; zero here."""
 
 
 @layout(0x40, ifc="ptys_reg")

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Capability profiles: what the device says that it can do.
+
+Nothing is advertised that is not done. The base profile is that of a physical function whose
+e-switch somebody else manages (a host behind a BlueField): ``eswitch_manager`` and
+``vport_group_manager`` are 0, which removes e-switch, MPFS and LAG commands from the driver's way.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nicmodel.spec.capabilities import (
+    CmdHcaCap,
+    FlowTableFieldsSupported,
+    FlowTableNicCap,
+    FlowTablePropLayout,
+    PerProtocolNetworkingOffloadCaps,
+    TlsCap,
+)
+
+CLOCK_KHZ = 1_000_000
+"""``device_frequency_khz``: the internal timer counts nanoseconds; *assumption* for the value."""
+
+BLOCK = 0x1000
+"""Bytes of a capability block in QUERY_HCA_CAP."""
+
+
+class CapType(IntEnum):
+    """``op_mod >> 1`` of QUERY_HCA_CAP and SET_HCA_CAP (``device.h`` mlx5_cap_type)."""
+
+    GENERAL = 0x0
+    """Sizes, limits and gates of everything else."""
+    ETHERNET_OFFLOADS = 0x1
+    """Stateless offloads."""
+    FLOW_TABLE = 0x7
+    """Flow tables of the NIC."""
+    ESWITCH_FLOW_TABLE = 0x8
+    """Flow tables of the e-switch: none."""
+    ESWITCH = 0x9
+    """The e-switch: none."""
+    QOS = 0xC
+    """Rate limits and scheduling: none."""
+    TLS = 0x11
+    """TLS offloads."""
+    GENERAL_2 = 0x20
+    """More of GENERAL: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Capabilities by type, and how many pages of host memory the device asks for.
+
+    The model has no use for pages; it asks so that the driver's page code runs.
+    """
+
+    name: str
+    general: CmdHcaCap
+    ethernet: PerProtocolNetworkingOffloadCaps
+    flow_table: FlowTableNicCap
+    tls: TlsCap
+    boot_pages: int = 4
+    init_pages: int = 60
+
+    def block(self, kind: CapType) -> bytes:
+        """The block of one type, ``BLOCK`` bytes."""
+        parts = {
+            CapType.GENERAL: self.general,
+            CapType.ETHERNET_OFFLOADS: self.ethernet,
+            CapType.FLOW_TABLE: self.flow_table,
+            CapType.TLS: self.tls,
+        }
+        part = parts.get(kind)
+        return (part.encode() if part is not None else b"").ljust(BLOCK, b"\0")
+
+
+CONNECTX6DX = Profile(
+    name="connectx6dx",
+    general=CmdHcaCap(
+        port_type=1,  # Ethernet
+        num_ports=1,
+        nic_flow_table=True,
+        eth_net_offloads=True,
+        log_max_qp=18,
+        log_max_eq=8,
+        max_num_eqs=128,
+        log_max_eq_sz=22,
+        log_max_cq=16,
+        log_max_cq_sz=22,
+        log_max_mkey=16,
+        log_bf_reg_size=9,
+        bf=True,
+        log_pg_sz=12,
+        max_wqe_sz_sq=1024,  # en_main.c mlx5e_attach_netdev: at least MLX5E_MAX_TX_WQEBBS
+        log_max_rq=16,
+        log_max_sq=16,
+        log_max_tir=16,
+        log_max_tis=16,
+        log_max_rqt=16,
+        log_max_rqt_size=11,
+        log_max_pd=16,
+        log_max_transport_domain=16,
+        log_max_current_uc_list=7,
+        log_max_current_mc_list=12,
+        log_max_vlan_list=12,
+        cq_moderation=True,
+        cqe_version=1,
+        vport_counters=True,
+        device_frequency_khz=CLOCK_KHZ,
+    ),
+    ethernet=PerProtocolNetworkingOffloadCaps(
+        csum_cap=True,
+        vlan_cap=True,
+        max_lso_cap=18,
+        rss_ind_tbl_cap=8,
+        wqe_inline_mode=2,  # not required: a plain SEND has no inline headers
+        wqe_vlan_insert=True,
+        self_lb_en_modifiable=True,
+        enhanced_multi_pkt_send_wqe=True,
+        scatter_fcs=False,
+    ),
+    flow_table=FlowTableNicCap(
+        flow_table_properties_nic_receive=FlowTablePropLayout(
+            ft_support=True,
+            flow_modify_en=True,
+            modify_root=True,
+            identified_miss_table_mode=True,
+            flow_table_modify=True,
+            log_max_ft_size=22,
+            max_ft_level=64,  # fs_core.c: the anchor priority alone needs 54 (6.1) or 58 (6.12)
+            log_max_ft_num=12,
+            log_max_destination=1,
+            log_max_flow=20,
+            ft_field_support=FlowTableFieldsSupported(
+                outer_dmac=True,
+                outer_smac=True,
+                outer_ether_type=True,
+                outer_ip_version=True,
+                outer_first_prio=True,
+                outer_first_cfi=True,
+                outer_first_vid=True,
+                outer_sip=True,
+                outer_dip=True,
+                outer_frag=True,
+                outer_ip_protocol=True,
+                outer_udp_sport=True,
+                outer_udp_dport=True,
+                outer_tcp_sport=True,
+                outer_tcp_dport=True,
+            ),
+        ),
+    ),
+    tls=TlsCap(),
+)
+"""A ConnectX-6 Dx with the offloads that the model has."""
+
+PROFILES = {profile.name: profile for profile in (CONNECTX6DX,)}
+"""Profiles by name."""
