@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Topology: which NICs, switches, host taps and captures one run has, and how they are cabled.
+
+It comes from a TOML file (or JSON with the same keys) and from flags of the command line; what
+exists is valid. Each mistake is a UserError that names file, entry and key.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nicmodel.errors import UserError
+
+SOCKET_PATH_MAX = 107
+"""Longest path of a UNIX socket, bytes (unix(7): 108 with the NUL)."""
+
+INTERFACE_NAME_MAX = 15
+"""Longest name of a network interface, bytes (IFNAMSIZ without the NUL)."""
+
+DEFAULT_SWITCH = "sw0"
+"""The switch that is there when none is declared."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class NicSpec:
+    """A NIC: the front-end connects to ``socket``; its cable leads to ``link``, a switch or NIC."""
+
+    name: str
+    socket: Path
+    mac: bytes
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class TapSpec:
+    """A port named ``name``, cabled to ``switch``, that is interface ``interface`` of the host.
+
+    ``netns`` is a network namespace by name or path; None is that of the process.
+    """
+
+    name: str
+    interface: str
+    netns: str | None
+    switch: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSpec:
+    """Both directions of NIC or tap ``port`` go to ``file``, which several captures may share."""
+
+    port: str
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Settings of the whole run.
+
+    ``strict``: what is not implemented fails the run. ``events``: file for typed events, JSON
+    lines. ``seed`` is for everything random.
+    """
+
+    strict: bool = False
+    events: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """One run, checked as a whole."""
+
+    nics: tuple[NicSpec, ...]
+    switches: tuple[str, ...]
+    taps: tuple[TapSpec, ...]
+    captures: tuple[CaptureSpec, ...]
+    run: RunSpec
+
+    def cables(self) -> Iterator[tuple[str, str]]:
+        """Pairs of names: a NIC or tap, and the switch or NIC at the other end; each cable once."""
+        nics = {nic.name for nic in self.nics}
+        done = set()
+        for nic in self.nics:
+            if nic.link not in nics:
+                yield nic.name, nic.link
+            elif nic.name not in done:
+                done.add(nic.link)
+                yield nic.name, nic.link
+        for tap in self.taps:
+            yield tap.name, tap.switch
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line says, in the words of the user."""
+
+    nics: Sequence[str] = ()
+    """NAME=SOCKET[,mac=MAC][,link=NAME]"""
+    taps: Sequence[str] = ()
+    """INTERFACE[@NETNS]"""
+    captures: Sequence[str] = ()
+    """PORT=FILE"""
+    strict: bool = False
+    events: Path | None = None
+    seed: int | None = None
+
+
+def load(path: Path | None, flags: Flags | None = None) -> Topology:
+    """Read ``path`` (None: there is no file) and add what ``flags`` say.
+
+    Relative paths are relative to the folder of the file, in flags to the current one.
+    """
+    tables = _Tables.empty() if path is None else _Tables.of_file(path)
+    tables.add_flags(flags or Flags())
+    return tables.topology()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A table of the description, with the words to name it in a message."""
+
+    place: str
+    values: dict[str, Any]
+    folder: Path
+
+    def check_keys(self, known: Iterable[str]) -> None:
+        for key in self.values:
+            _check_known(self.place, key, known)
+
+    def fault(self, key: str, problem: str) -> UserError:
+        return UserError(f"{self.place}, {key}: {problem}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.values.get(key, default)
+        if value is None:
+            raise UserError(f'{self.place}: {key} is missing; add {key} = "..."')
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise self.fault(key, f"write a text in quotes instead of {_shown(value)}")
+        return value
+
+    def name(self, key: str = "name") -> str:
+        value = self.text(key)
+        if not _NAME.fullmatch(value):
+            raise self.fault(
+                key, f"{value!r} is no name; use at most 32 letters, digits, '.', '_' and '-'"
+            )
+        return value
+
+    def path(self, key: str) -> Path:
+        return self.folder / self.text(key)
+
+
+_KEYS = {
+    "nic": ("name", "socket", "mac", "link"),
+    "switch": ("name",),
+    "tap": ("name", "interface", "netns", "switch"),
+    "capture": ("port", "file"),
+    "run": ("strict", "events", "seed"),
+}
+
+
+@dataclass(slots=True)
+class _Tables:
+    """The description before it is checked."""
+
+    lists: dict[str, list[_Entry]]
+    run: _Entry
+
+    @classmethod
+    def empty(cls) -> "_Tables":
+        lists: dict[str, list[_Entry]] = {kind: [] for kind in _KEYS if kind != "run"}
+        return cls(lists, _Entry("command line", {}, Path()))
+
+    @classmethod
+    def of_file(cls, path: Path) -> "_Tables":
+        document = _read(path)
+        tables = cls.empty()
+        for kind, content in document.items():
+            _check_known(str(path), kind, _KEYS)
+            if kind == "run":
+                if not isinstance(content, dict):
+                    raise UserError(f"{path}: run is one table; write [run]")
+                tables.run = _Entry(f"{path}, [run]", content, path.parent)
+                tables.run.check_keys(_KEYS["run"])
+                continue
+            if not isinstance(content, list) or not all(isinstance(e, dict) for e in content):
+                raise UserError(f"{path}: there can be several of {kind}; write [[{kind}]]")
+            for number, values in enumerate(content, 1):
+                entry = _Entry(f"{path}, [[{kind}]] {number}", values, path.parent)
+                entry.check_keys(_KEYS[kind])
+                tables.lists[kind].append(entry)
+        return tables
+
+    def add_flags(self, flags: Flags) -> None:
+        for text in flags.nics:
+            head, *options = text.split(",")
+            values = _pair("--nic", text, head, ("name", "socket"), "NAME=SOCKET")
+            for option in options:
+                key, _, value = option.partition("=")
+                _check_known(f"--nic {text}", key, ("mac", "link"))
+                values[key] = value
+            self._add("nic", f"--nic {text}", values)
+        for text in flags.taps:
+            interface, at, netns = text.partition("@")
+            values = {"name": interface, "interface": interface}
+            self._add("tap", f"--tap {text}", values | ({"netns": netns} if at else {}))
+        for text in flags.captures:
+            values = _pair("--capture", text, text, ("port", "file"), "PORT=FILE")
+            self._add("capture", f"--capture {text}", values)
+        run = self.run.values
+        if flags.strict:
+            run["strict"] = True
+        if flags.events is not None:
+            run["events"] = str(flags.events.absolute())
+        if flags.seed is not None:
+            run["seed"] = flags.seed
+
+    def _add(self, kind: str, place: str, values: dict[str, Any]) -> None:
+        self.lists[kind].append(_Entry(place, values, Path()))
+
+    def topology(self) -> Topology:
+        if not self.lists["nic"]:
+            raise UserError("there is no NIC; give --nic NAME=SOCKET or a file with [[nic]]")
+        switches = tuple(entry.name() for entry in self.lists["switch"]) or (DEFAULT_SWITCH,)
+        names = [entry.name() for entry in chain(self.lists["nic"], self.lists["tap"])]
+        _check_unique([*names, *switches], self.lists)
+        nics = _nics(self.lists["nic"], switches)
+        taps = tuple(_tap(entry, switches) for entry in self.lists["tap"])
+        captures = tuple(_capture(entry, names) for entry in self.lists["capture"])
+        _check_files(captures, self.lists["capture"], nics)
+        return Topology(nics, switches, taps, captures, _run(self.run))
+
+
+def _shown(value: object) -> str:
+    """A value nearly as the user wrote it."""
+    return json.dumps(value, default=str)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid: {error}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not valid: it must be one object with the keys of a topology")
+    return document
+
+
+def _pair(flag: str, text: str, pair: str, keys: tuple[str, str], form: str) -> dict[str, Any]:
+    left, equals, right = pair.partition("=")
+    if not (left and equals and right):
+        raise UserError(f"{flag} {text}: write {flag} {form}")
+    return dict(zip(keys, (left, right), strict=True))
+
+
+def _check_known(place: str, key: str, known: Iterable[str]) -> None:
+    known = list(known)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise UserError(f"{place}: {key or 'an empty key'} is unknown; {hint}")
+
+
+def _check_unique(names: list[str], lists: dict[str, list[_Entry]]) -> None:
+    seen: set[str] = set()
+    for kind in ("nic", "tap", "switch"):
+        for entry in lists[kind]:
+            name = entry.name()
+            if name in seen:
+                raise entry.fault("name", f"{name} is used before; choose another one")
+            seen.add(name)
+    if len(names) != len(set(names)):
+        raise UserError(f"{DEFAULT_SWITCH} is the name of the switch; choose another one")
+
+
+def _nics(entries: list[_Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...]:
+    names = [entry.name() for entry in entries]
+    links = _links(entries, names, switches)
+    nics: list[NicSpec] = []
+    for number, (entry, name) in enumerate(zip(entries, names, strict=True), 1):
+        mac = _mac(entry, number)
+        socket = entry.path("socket")
+        length = len(os.fsencode(socket))
+        if length > SOCKET_PATH_MAX:
+            raise entry.fault(
+                "socket",
+                f"the path has {length} bytes and a socket's may have {SOCKET_PATH_MAX}; "
+                "choose a shorter one",
+            )
+        for other in nics:
+            if other.mac == mac:
+                raise entry.fault("mac", f"{other.name} has the same one; change one of them")
+            if other.socket == socket:
+                raise entry.fault("socket", f"{other.name} has the same one; change one of them")
+        nics.append(NicSpec(name, socket, mac, links[name]))
+    return tuple(nics)
+
+
+def _links(entries: list[_Entry], names: list[str], switches: tuple[str, ...]) -> dict[str, str]:
+    """Where the cable of each NIC leads; one that others name needs no ``link`` of its own."""
+    links: dict[str, str] = {}
+    for entry, name in zip(entries, names, strict=True):
+        if "link" in entry.values:
+            links[name] = entry.text("link")
+            _check_known(f"{entry.place}, link", links[name], [*switches, *names])
+    for name, link in tuple(links.items()):
+        if link in names:
+            links.setdefault(link, name)
+    for entry, name in zip(entries, names, strict=True):
+        if name not in links:
+            links[name] = _switch(entry, "link", switches)
+    for entry, name in zip(entries, names, strict=True):
+        link = links[name]
+        if link == name:
+            raise entry.fault("link", f"{name} cannot be cabled to itself; name another one")
+        if link in names and links[link] != name:
+            raise entry.fault(
+                "link", f"{link} is cabled to {links[link]} and has one port; name another one"
+            )
+    return links
+
+
+def _switch(entry: _Entry, key: str, switches: tuple[str, ...]) -> str:
+    if key not in entry.values and len(switches) > 1:
+        raise UserError(f"{entry.place}: {key} is missing; name one of {', '.join(switches)}")
+    switch = entry.text(key, switches[0])
+    _check_known(f"{entry.place}, {key}", switch, switches)
+    return switch
+
+
+def _mac(entry: _Entry, number: int) -> bytes:
+    text = entry.text("mac", f"02:00:00:00:00:{number:02x}" if number < 256 else None)
+    if not _MAC.fullmatch(text):
+        raise entry.fault("mac", f"{text!r} is no MAC address; write it like 02:00:00:00:00:01")
+    mac = bytes.fromhex(text.replace(":", ""))
+    if mac[0] & 1 or not any(mac):
+        raise entry.fault(
+            "mac", f"{text} cannot be that of a NIC; write one like 02:00:00:00:00:01"
+        )
+    return mac
+
+
+def _tap(entry: _Entry, switches: tuple[str, ...]) -> TapSpec:
+    name = entry.name()
+    interface = entry.text("interface", name)
+    if len(os.fsencode(interface)) > INTERFACE_NAME_MAX or re.search(r"[/\s:]", interface):
+        raise entry.fault(
+            "interface",
+            f"{interface!r} is no name of an interface; use at most {INTERFACE_NAME_MAX} bytes "
+            "without '/', ':' and blanks",
+        )
+    netns = entry.text("netns") if "netns" in entry.values else None
+    return TapSpec(name, interface, netns, _switch(entry, "switch", switches))
+
+
+def _capture(entry: _Entry, ports: list[str]) -> CaptureSpec:
+    port = entry.text("port")
+    _check_known(f"{entry.place}, port", port, ports)
+    return CaptureSpec(port, entry.path("file"))
+
+
+def _check_files(
+    captures: tuple[CaptureSpec, ...], entries: list[_Entry], nics: tuple[NicSpec, ...]
+) -> None:
+    sockets = {nic.socket for nic in nics}
+    times = Counter(captures)
+    for entry, capture in zip(entries, captures, strict=True):
+        if times[capture] > 1:
+            raise entry.fault("port", f"{capture.port} is captured twice into one file; remove one")
+        if capture.file in sockets:
+            raise entry.fault("file", f"{capture.file} is the socket of a NIC; choose another one")
+
+
+def _run(entry: _Entry) -> RunSpec:
+    strict = entry.values.get("strict", False)
+    if not isinstance(strict, bool):
+        raise entry.fault("strict", f"write true or false instead of {_shown(strict)}")
+    seed = entry.values.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise entry.fault("seed", f"write a whole number instead of {_shown(seed)}")
+    events = entry.path("events") if "events" in entry.values else None
+    return RunSpec(strict, events, seed)
