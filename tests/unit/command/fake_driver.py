@@ -167,7 +167,7 @@ class FakeDriver:
         self.device.set_queue_address(GuestAddr(CMDQ))
 
     def chain(self, start: int, length: int, token: int, data: bytes = b"") -> int:
-        """Build a chain of mailbox blocks for ``length`` bytes; its address, 0 if none is needed."""
+        """Build a chain of mailbox blocks for ``length`` bytes; its address, 0 if none."""
         count = -(-max(0, length - 16) // 512)
         for number in range(count):
             addr = start + number * 1024

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What mlx5_core does from probe to traffic and back, command by command (6.1, ``main.c`` on)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import (
@@ -57,9 +57,9 @@ TO_TABLE, TO_TIR = 1, 2
 
 @dataclass
 class Channel:
-    cqs: list[Cqn] = field(default_factory=list)
-    sqs: list[Sqn] = field(default_factory=list)
-    rq: Rqn = Rqn(0)
+    cqs: list[Cqn]
+    sqs: list[Sqn]
+    rq: Rqn
 
 
 class Driver(FakeDriver):
@@ -371,28 +371,25 @@ class Driver(FakeDriver):
 
     def open(self, channels: int = 2) -> None:
         for number in range(channels):
-            channel = Channel([self.create_cq(10, 3 + number) for _ in range(5)])
-            for cqn in channel.cqs:
-                context = Cqc(cq_period=16, cq_max_count=64)
-                self.run(
-                    Op.MODIFY_CQ,
-                    c.ModifyCqIn(
-                        cqn=cqn, modify_field_select_resize_field_select=3, cq_context=context
-                    ),
-                    c.Done,
+            cqs = [self.create_cq(10, 3 + number) for _ in range(5)]
+            for cqn in cqs:
+                request = c.ModifyCqIn(
+                    cqn=cqn,
+                    modify_field_select_resize_field_select=3,
+                    cq_context=Cqc(cq_period=16, cq_max_count=64),
                 )
-            plan = [(), (), (self.tises[0],)]
-            channel.sqs = [
-                self.create_sq(cqn, tis) for cqn, tis in zip(channel.cqs, plan, strict=False)
-            ]
-            channel.rq = self.create_rq(channel.cqs[4], 10)
-            channel.sqs.append(self.create_sq(channel.cqs[3], (self.tises[0],)))
-            self.channels.append(channel)
+                self.run(Op.MODIFY_CQ, request, c.Done)
+            send = (self.tises[0],)
+            sqs = [self.create_sq(cqs[0], ()), self.create_sq(cqs[1], ())]
+            sqs.append(self.create_sq(cqs[2], send))
+            rq = self.create_rq(cqs[4], 10)
+            sqs.append(self.create_sq(cqs[3], send))
+            self.channels.append(Channel(cqs, sqs, rq))
         for tirn in reversed(self.tirs):
-            request = c.ModifyTirIn(
+            loopback = c.ModifyTirIn(
                 tirn=tirn, bitmask=c.ModifyTirBitmask(self_lb_en=True), ctx=Tirc(self_lb_block=1)
             )
-            self.run(Op.MODIFY_TIR, request, c.Done)
+            self.run(Op.MODIFY_TIR, loopback, c.Done)
         rqns = [channel.rq for channel in self.channels]
         self.modify_rqt(self.rqts[0], [rqns[n % channels] for n in range(256)])
         for number, rqtn in enumerate(self.rqts[1:]):
