@@ -140,7 +140,7 @@ class GuestProcess:
 
     def kill(self, signal: str = "KILL") -> None:
         """Send ``signal`` to the command and all that it started."""
-        self._agent.start(f"kill -{signal} -- -{self.pid}").wait(check=False)
+        self._agent.start(f"kill -s {signal} -- -{self.pid}").wait(check=False)
 
 
 def _decode(data: str) -> str:

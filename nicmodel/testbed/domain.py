@@ -38,14 +38,14 @@ class ModelNic:
 
 @dataclass(frozen=True)
 class PeerNic:
-    """A NIC of QEMU itself; frames go to and come from datagram sockets ``local`` and ``remote``.
+    """A NIC of QEMU itself, one end of a ``cable``: a unix stream socket between two guests.
 
-    Two of them with the sockets swapped are a cable.
+    The guest whose end is ``listen`` must be launched first.
     """
 
     model: PeerModel
-    local: Path
-    remote: Path
+    cable: Path
+    end: Literal["listen", "connect"]
     mac: str
 
 
@@ -148,8 +148,8 @@ def _own_devices(domain: Element, nics: tuple[Nic, ...]) -> None:
         else:
             argument(
                 "-netdev",
-                f"dgram,id=cable{index},local.type=unix,local.path={_escape(nic.local)},"
-                f"remote.type=unix,remote.path={_escape(nic.remote)}",
+                f"stream,id=cable{index},server={'on' if nic.end == 'listen' else 'off'},"
+                f"addr.type=unix,addr.path={_escape(nic.cable)}",
             )
             argument("-device", f"{nic.model},netdev=cable{index},mac={nic.mac},bus={port}")
 

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A piece of network on the host: a namespace with a tap device, for host tools to talk to guests.
 
-The model's end of the tap is the file descriptor that ``open_tap`` returns.
+The tap is persistent: the model opens its end by the names of tap and namespace.
 """
 
-import fcntl
-import os
-import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +12,7 @@ from pyroute2 import NetNS, netns
 
 from nicmodel.errors import UserError
 
-_TUNSETIFF = 0x400454CA  # linux/if_tun.h
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
-_INTERFACE_NAME_BYTES = 16  # IFNAMSIZ
 
 
 @dataclass(frozen=True)
@@ -76,23 +70,3 @@ class HostNetwork:
             timeout=timeout,
             check=False,
         )
-
-
-def open_tap(namespace: str, tap: str) -> int:
-    """Open the tap device ``tap`` of ``namespace``: a non-blocking fd of one frame per read."""
-    try:
-        netns.pushns(namespace)
-    except OSError as error:
-        raise UserError(f"no network namespace {namespace}: make it first.") from error
-    try:
-        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        name = tap.encode().ljust(_INTERFACE_NAME_BYTES, b"\0")
-        request = struct.pack("16sH22x", name, _IFF_TAP | _IFF_NO_PI)
-        try:
-            fcntl.ioctl(fd, _TUNSETIFF, request)
-        except OSError as error:
-            os.close(fd)
-            raise UserError(f"cannot open tap {tap} of {namespace}: {error.strerror}.") from error
-    finally:
-        netns.popns()
-    return fd

@@ -33,13 +33,12 @@ _MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 0x80000
 _event_loop: threading.Thread | None = None
 
 
-def connect(uri: str, root: Path, log: Path) -> Any:
+def connect(uri: str, root: Path) -> Any:
     """Open a libvirt connection; ``embed`` means the embedded driver with its state in ``root``.
 
     The embedded driver runs in this process, so no daemon has to. ``root`` must be a short path:
-    sockets live below it. libvirt's warnings go to the file ``log``.
+    sockets live below it.
     """
-    os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{log}")
     _run_event_loop()
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     if uri != EMBEDDED:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +38,7 @@ class LabOptions:
     connect: str = hypervisor.EMBEDDED
     acceleration: Choice = "auto"
     kernel: str = kernel.DEFAULT
-    seed: int | None = None
+    seed: int = field(default_factory=lambda: random.getrandbits(32))
 
 
 class Lab:
@@ -49,7 +49,7 @@ class Lab:
 
     def __init__(self, options: LabOptions | None = None) -> None:
         self.options = options or LabOptions()
-        self.seed = random.getrandbits(32) if self.options.seed is None else self.options.seed
+        self.seed = self.options.seed
         self.kernel = kernel.find(self.options.kernel)
         self.boot_files = Boot(self.kernel.image, image.initramfs(self.kernel))
         self.acceleration: Acceleration = accel.choose(self.options.acceleration, self.boot_files)
@@ -107,6 +107,10 @@ class Lab:
             vm.wait_ready()
         return vms
 
+    def guests(self) -> list[Vm]:
+        """Return all guests of this lab, on or off."""
+        return list(self._vms.values())
+
     def model(
         self, topology: dict[str, Any], *, name: str = "model", options: Sequence[str] = ()
     ) -> ModelProcess:
@@ -137,7 +141,8 @@ class Lab:
         shared = cache_root() / "libvirt"
         shared.mkdir(parents=True, exist_ok=True)
         (root / "cache").symlink_to(shared)
-        connection = hypervisor.connect(self.options.connect, root, self.folder / "libvirt.log")
+        (root / "log").symlink_to(self.folder)  # QEMU's own words, one file a guest
+        connection = hypervisor.connect(self.options.connect, root)
         self._stack.callback(connection.close)
         return connection
 

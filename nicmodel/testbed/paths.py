@@ -4,10 +4,13 @@
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from nicmodel.testbed.errors import Unavailable
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILD = CHECKOUT / "build"
@@ -56,3 +59,14 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def plugin() -> Path:
+    """Return the QEMU plug-in for the installed QEMU, built the first time."""
+    script = CHECKOUT / "qemu-plugin/build.sh"
+    done = subprocess.run(
+        [str(script), "--print-path"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise Unavailable("the QEMU plug-in does not build: see the lines above.")
+    return Path(done.stdout.strip())

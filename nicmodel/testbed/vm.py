@@ -74,6 +74,13 @@ class Vm:
         text = command if isinstance(command, str) else shlex.join(command)
         return self.agent.start(text, stdin=stdin)
 
+    def wait_until(self, condition: str, *, timeout: float = 10.0) -> None:
+        """Wait until the shell command ``condition`` succeeds in the guest.
+
+        :raises GuestTimeout: it never did
+        """
+        self.run(f"until {condition}; do sleep 0.05; done", timeout=timeout)
+
     def read_file(self, path: str) -> str:
         """Return the text of a file in the guest."""
         return self.run(["cat", path]).stdout
@@ -94,7 +101,7 @@ class Vm:
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot the guest's kernel and wait until it is back."""
         before = self.read_file(_BOOT_ID)
-        self.start("reboot")
+        self.start("reboot -f")  # there is nothing in user space to end in order
         deadline = time.monotonic() + timeout
         while (now := self._boot_id()) is None or now == before:
             if time.monotonic() > deadline:
@@ -103,7 +110,7 @@ class Vm:
 
     def shutdown(self, timeout: float = 30.0) -> None:
         """Power the guest off the way its user would, and wait for the end of QEMU."""
-        self.start("poweroff")
+        self.start("poweroff -f")
         deadline = time.monotonic() + timeout
         while self._running():
             if time.monotonic() > deadline:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test vm-test doctor clean
+
+PYTHON := build/venv/bin/python
+export KERNEL
+vm_options := $(if $(T),-k '$(T)') $(if $(KERNEL),--kernel '$(KERNEL)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL))
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  vm-test takes T=expression KERNEL=package|path SEED=number ACCEL=auto|kvm|tcg"
+
+setup: ## Install and build all that is needed; a second run does nothing
+	@nicmodel/testbed/setup.sh
+
+lint: setup ## ruff, mypy --strict, import-linter, shellcheck, C with -Werror
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	build/venv/bin/lint-imports
+	git grep -lE '^#!.*[ /](ba|da)?sh$$' | xargs shellcheck
+	qemu-plugin/build.sh
+
+test: setup ## Tests that need no guest, in less than 3 minutes
+	$(PYTHON) -m pytest tests --ignore=tests/vm -q
+
+vm-test: setup ## Boot guests and test the NIC in them; results in build/results
+	$(PYTHON) -m pytest -p nicmodel.testbed.pytest_plugin tests/vm -q \
+		--tap-file build/results/vm.tap --junit-xml build/results/vm.xml $(vm_options)
+
+doctor: ## Say what this machine has, what is missing and what to type
+	@$(PYTHON) -m nicmodel doctor
+
+clean: ## Remove what was built here; the cache that clones share stays
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pytest for suites that boot guests: options, TAP 13, one line a test, exit status 0, 1 or 4.
+
+Loaded with ``pytest -p nicmodel.testbed.pytest_plugin -q``. (TAP: testanything.org)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from nicmodel.testbed import kernel
+from nicmodel.testbed.lab import LabOptions
+
+NOT_RUN = 4
+"""Exit status when every test was skipped: the machine lacks something, the reasons say what."""
+
+OPTIONS = pytest.StashKey[LabOptions]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of a run."""
+    group = parser.getgroup("guests")
+    group.addoption("--connect", default="embed", help="libvirt URI (default: embedded driver)")
+    group.addoption("--accel", default="auto", choices=("auto", "kvm", "tcg"))
+    group.addoption("--kernel", default=kernel.DEFAULT, help="package, or path of a built tree")
+    group.addoption("--seed", type=int, default=None, help="seed of everything random")
+    group.addoption("--tap-file", type=Path, default=None, help="write TAP 13 to this file too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the options into one object; make the reporter."""
+    config.addinivalue_line(
+        "markers", "kernel_faults(*kinds): the guests' kernels may report faults of these kinds"
+    )
+    seed = config.getoption("--seed")
+    config.stash[OPTIONS] = LabOptions(
+        connect=config.getoption("--connect"),
+        acceleration=config.getoption("--accel"),
+        kernel=config.getoption("--kernel") or kernel.DEFAULT,
+        seed=LabOptions().seed if seed is None else seed,
+    )
+    if not config.getoption("collectonly"):
+        config.pluginmanager.register(TapReporter(config), "nicmodel-tap")
+
+
+class TapReporter:
+    """Writes a TAP line per test, to the terminal and to the TAP file, as the test ends."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._file: IO[str] | None = None
+        self._done = 0
+        self._ran = 0
+        self._seconds = 0.0
+        self._verdict = ""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Write the head: version, seed, plan."""
+        path: Path | None = self._config.getoption("--tap-file")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", buffering=1)
+        options = self._config.stash[OPTIONS]
+        self._write("TAP version 13")
+        self._write(f"# seed {options.seed}, kernel {options.kernel}")
+        self._write(f"1..{len(session.items)}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Keep pytest's dots off the terminal; the summary still counts."""
+        if report.when == "call" and report.passed:
+            return "passed", "", ""
+        if report.skipped:
+            return "skipped", "", ""
+        if report.failed:
+            return ("failed" if report.when == "call" else "error"), "", ""
+        return "", "", ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add a phase of a test; its last one writes the line."""
+        self._seconds += report.duration
+        if report.failed and not self._verdict:
+            self._verdict = f"not ok {self._done + 1} - {_name(report.nodeid)}"
+            self._why = report
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+            reason = reason.removeprefix("Skipped: ")
+            self._verdict = f"ok {self._done + 1} - {_name(report.nodeid)} # SKIP {reason}"
+        if report.when != "teardown":
+            return
+        self._done += 1
+        failed = self._verdict.startswith("not ok")
+        if not self._verdict:
+            self._verdict = f"ok {self._done} - {_name(report.nodeid)}"
+        if "# SKIP" not in self._verdict:
+            self._ran += 1
+            self._verdict += f" # {self._seconds:.1f} s"
+        self._write(self._verdict)
+        if failed:
+            for line in _yaml(self._why):
+                self._write(line)
+        self._verdict, self._seconds = "", 0.0
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Say that the plan was not carried out."""
+        self._write("Bail out! interrupted")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Turn "nothing could run" into its own exit status."""
+        if self._file is not None:
+            self._file.close()
+        if exitstatus == pytest.ExitCode.OK and self._done and not self._ran:
+            session.exitstatus = NOT_RUN
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say why nothing ran."""
+        if self._done and not self._ran:
+            terminalreporter.write_line("No test could run on this machine: see the SKIP reasons.")
+
+    def _write(self, line: str) -> None:
+        if self._file is not None and not self._file.closed:
+            self._file.write(line + "\n")
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if isinstance(reporter, pytest.TerminalReporter):
+            reporter.ensure_newline()
+            reporter.write_line(line)
+            reporter.flush()
+
+
+def _name(nodeid: str) -> str:
+    """Return ``file::test`` without the folders; ``#`` would start a directive."""
+    return nodeid.rpartition("/")[2].replace("#", "\\#")
+
+
+def _yaml(report: pytest.TestReport) -> Iterator[str]:
+    """Yield the diagnostic block of a failure (TAP 13: indented YAML)."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    message = crash.message if crash is not None else str(report.longrepr)
+    yield "  ---"
+    yield f"  phase: {report.when}"
+    yield "  message: |"
+    for line in message.splitlines():
+        yield f"    {line}"
+    yield "  ..."

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two guests on one switch, with the NIC process that serves them and a host tap."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nicmodel.testbed.domain import ModelNic, VmSpec
+from nicmodel.testbed.hostnet import HostNetwork
+from nicmodel.testbed.lab import Lab
+from nicmodel.testbed.model import ModelProcess
+from nicmodel.testbed.paths import plugin
+from nicmodel.testbed.vm import Vm
+from tests.vm.traffic import IFACE, stack_errors
+
+
+@dataclass
+class Pair:
+    """Guests ``a`` (addresses end in 1) and ``b`` (in 2); the host's tap ends in 254 and fe."""
+
+    lab: Lab
+    a: Vm
+    b: Vm
+    model: ModelProcess
+    host: HostNetwork
+    captures: list[Path]
+    mtu: int = 1500
+    macs: dict[str, str] = field(default_factory=dict)
+
+    def number(self, vm: Vm) -> int:
+        """1 for a, 2 for b."""
+        return 1 if vm is self.a else 2
+
+    def v4(self, vm: Vm) -> str:
+        """IPv4 address."""
+        return f"10.77.0.{self.number(vm)}"
+
+    def v6(self, vm: Vm) -> str:
+        """IPv6 address."""
+        return f"fd00:77::{self.number(vm)}"
+
+    def mac(self, vm: Vm) -> str:
+        """Permanent address, as the topology has it."""
+        return self.macs[vm.name]
+
+    def restore(self, vm: Vm) -> None:
+        """Bring interface and addresses to where every test starts, whatever was before."""
+        number = self.number(vm)
+        vm.run(
+            f"ip link set {IFACE} mtu {self.mtu} up; ip addr flush dev {IFACE} scope global; "
+            f"ip addr add 10.77.0.{number}/24 dev {IFACE}; "
+            f"ip addr add fd00:77::{number}/64 dev {IFACE} nodad; ip neigh flush all"
+        )
+
+    def connected(self) -> None:
+        """Wait until the guests reach each other."""
+        self.a.run(["ping", "-c", "1", "-w", "30", self.v4(self.b)], timeout=40)
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """The NIC process stands still meanwhile."""
+        self.model.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.model.signal(signal.SIGCONT)
+
+    @contextmanager
+    def iperf_server(self, vm: Vm, *, port: int = 5201) -> Iterator[None]:
+        """An iperf3 server in a guest, listening when the body starts."""
+        server = vm.start(f"iperf3 -s -p {port}")
+        try:
+            vm.run(f"until ss -Hltn | grep -q :{port}; do sleep 0.05; done", timeout=20)
+            yield
+        finally:
+            server.kill()
+            server.wait(20, check=False)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The model's events of one class so far."""
+        lines = self.model.events.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def errors(self) -> dict[str, dict[str, int]]:
+        """What the guests' stacks count as errors, by guest; empty when all is well."""
+        counted = {vm.name: stack_errors(vm) for vm in (self.a, self.b)}
+        return {name: errors for name, errors in counted.items() if errors}
+
+
+def boot_pair(
+    lab: Lab,
+    name: str,
+    *,
+    memory: tuple[int, int] = (512, 512),
+    vcpus: int = 2,
+    mtu: int = 1500,
+    capture: bool = True,
+) -> Pair:
+    """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses."""
+    names = [f"{name}a", f"{name}b"]
+    order = sum(map(ord, name)) & 0xFF
+    macs = {guest: f"02:00:00:00:{order:02x}:0{i}" for i, guest in enumerate(names, 1)}
+    host = lab.host_network(name or "host", mtu=mtu)
+    sockets = {guest: lab.scratch / f"{guest}.sock" for guest in names}
+    captures = [lab.folder / f"{guest}.pcapng" for guest in names] if capture else []
+    topology: dict[str, Any] = {
+        "run": {"strict": True, "seed": lab.seed},
+        "nic": [
+            {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest]} for guest in names
+        ],
+        "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
+        "capture": [
+            {"port": guest, "file": str(path)}
+            for guest, path in zip(names, captures, strict=False)
+        ],
+    }
+    model = lab.model(topology, name=f"model{name}")
+    a, b = lab.boot(
+        *(
+            VmSpec(guest, memory, vcpus, nics=(ModelNic(sockets[guest], plugin()),))
+            for guest, memory in zip(names, memory, strict=True)
+        )
+    )
+    pair = Pair(lab, a, b, model, host, captures, mtu, macs)
+    for vm in (a, b):
+        pair.restore(vm)
+    pair.connected()
+    return pair

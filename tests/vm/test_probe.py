@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The untouched driver of the distribution binds to the model."""
+
+import hashlib
+import time
+
+from nicmodel.device import FIRMWARE_VERSION
+from nicmodel.testbed import kernel
+from tests.vm.conftest import Pair
+from tests.vm.traffic import IFACE
+
+
+def test_the_driver_is_the_distributions_file(pair: Pair) -> None:
+    path = pair.a.run("modinfo -n mlx5_core").stdout.strip()
+    inside = pair.a.run(["sha256sum", path]).stdout.split()[0]
+    package = pair.lab.kernel.modules.parent.parent / path.lstrip("/")
+    assert inside == hashlib.sha256(kernel.module_binary(package)).hexdigest()
+
+
+def test_the_kernel_log_is_clean(pair: Pair) -> None:
+    for vm in (pair.a, pair.b):
+        said = vm.run("dmesg --level=emerg,alert,crit,err,warn").stdout
+        assert not [line for line in said.splitlines() if "mlx5" in line]
+
+
+def test_ethtool_names_driver_and_firmware(pair: Pair) -> None:
+    said = dict(
+        line.split(": ", 1) for line in pair.a.run(["ethtool", "-i", IFACE]).stdout.splitlines()
+    )
+    assert said["driver"] == "mlx5_core"
+    major, minor, sub = FIRMWARE_VERSION
+    assert said["firmware-version"].startswith(f"{major}.{minor}.{sub}")
+
+
+def test_the_link_comes_up_within_five_seconds_of_guest_time(pair: Pair) -> None:
+    said = pair.a.run(
+        f"ip link set {IFACE} down; read before _ </proc/uptime; ip link set {IFACE} up; "
+        f"while [ \"$(cat /sys/class/net/{IFACE}/carrier)\" != 1 ]; do :; done; "
+        "read after _ </proc/uptime; echo $before $after"
+    ).stdout
+    before, after = map(float, said.split())
+    assert after - before < 5
+
+
+def test_addresses_come_from_the_topology(pair: Pair) -> None:
+    for vm in (pair.a, pair.b):
+        assert vm.read_file(f"/sys/class/net/{IFACE}/address").strip() == pair.mac(vm)
+
+
+def test_a_stalled_model_freezes_no_guest(pair: Pair) -> None:
+    with pair.stalled():
+        begin = time.monotonic()
+        pair.a.run("cat /proc/uptime; ethtool -i eth0")
+        pair.a.start("ping -c 3 -i 0.2 -W 1 10.77.0.2").wait(20, check=False)
+        assert time.monotonic() - begin < 20
+    pair.a.run("ping -c 1 -w 20 10.77.0.2", timeout=30)

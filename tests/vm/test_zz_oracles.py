@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Last of all: independent eyes on everything that crossed the wire."""
+
+import pytest
+
+from tests.oracles import tshark
+from tests.vm.conftest import Captures
+
+
+@pytest.mark.timeout(600)
+def test_tshark_finds_no_bad_frame(captures: Captures) -> None:
+    files = captures.closed()
+    assert files
+    for file in files:
+        assert tshark.malformed(file) == []
+        assert tshark.bad_checksums(file) == []
+
+
+def test_the_model_ended_in_order_and_met_nothing_unknown(captures: Captures) -> None:
+    assert captures.exit_statuses() == {0}

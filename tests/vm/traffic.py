@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Traffic between guests, and what the guests' own stacks say about it."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from nicmodel.testbed.vm import Vm
+
+IFACE = "eth0"
+MEBI = 1 << 20
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What an iperf3 run says: bytes received, and for UDP datagrams lost."""
+
+    received: int
+    lost: int
+    megabits: float
+
+
+def iperf(
+    client: Vm, server: str, *options: str, port: int = 5201, timeout: float = 90.0
+) -> Transfer:
+    """Run an iperf3 client in a guest; its server runs already."""
+    command = ["iperf3", "-c", server, "-p", str(port), "-J", *options]
+    said = client.run(command, timeout=timeout, check=False).stdout
+    result: dict[str, Any] = json.loads(said)
+    assert "error" not in result, f"{client.name}: iperf3: {result['error']}"
+    end = result["end"]
+    total = end.get("sum_received") or end["sum"]
+    return Transfer(
+        int(total["bytes"]), int(end["sum"].get("lost_packets", 0)) if "sum" in end else 0,
+        float(total["bits_per_second"]) / 1e6,
+    )
+
+
+def ping_sizes(vm: Vm, address: str, first: int, last: int, *options: str) -> list[int]:
+    """Ping with every payload size of a range; the sizes without an intact answer."""
+    # one process a size, four at a time; ping itself compares the pattern of the answer
+    words = " ".join(options)
+    script = (
+        f"seq {first} {last} | xargs -P 4 -I SIZE sh -c "
+        f"'ping -c 1 -W 5 -p 5a -s SIZE {words} {address} >/tmp/ping.SIZE 2>&1 "
+        "&& ! grep -q \"wrong data\" /tmp/ping.SIZE && rm /tmp/ping.SIZE || echo SIZE'"
+    )
+    said = vm.run(script, timeout=300, check=False).stdout
+    return [int(size) for size in said.split()]
+
+
+def driver_statistics(vm: Vm, interface: str = IFACE) -> dict[str, int]:
+    """``ethtool -S``."""
+    said = vm.run(["ethtool", "-S", interface]).stdout
+    return {name: int(value) for name, value in re.findall(r"^\s+(\S+): (\d+)$", said, re.M)}
+
+
+_STACK_ERRORS = re.compile(r"InCsumErrors|InHdrErrors|InAddrErrors|Icmp6?InErrors")
+
+
+def stack_errors(vm: Vm) -> dict[str, int]:
+    """The error counters of the guest's IP, ICMP, TCP and UDP, and of its interface."""
+    found: dict[str, int] = {}
+    lines = vm.read_file("/proc/net/snmp").splitlines()
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        proto, *keys = names.split()
+        for key, value in zip(keys, values.split()[1:], strict=True):
+            found[proto.rstrip(":") + key] = int(value)
+    for line in vm.read_file("/proc/net/snmp6").splitlines():
+        key, value = line.split()
+        found[key] = int(value)
+    link = json.loads(vm.run(["ip", "-j", "-s", "link", "show", IFACE]).stdout)[0]["stats64"]
+    found["LinkRxInHdrErrors"] = link["rx"]["errors"] + link["tx"]["errors"]
+    return {key: value for key, value in found.items() if _STACK_ERRORS.search(key) and value}
