@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which acceleration: tried with a real kernel and a deadline, since /dev/kvm may exist and hang."""
+"""Which acceleration: tried with a real kernel and a deadline; /dev/kvm may exist and hang."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,10 +81,9 @@ def _try(boot: Boot) -> Acceleration:
             return _watch(child, console.fileno())
         finally:
             child.kill()
-            try:
+            # one that is stuck in the kernel cannot be ended from user space
+            with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=DEADLINE_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass  # stuck in the kernel; nothing in user space can end it
 
 
 def _watch(child: "subprocess.Popen[str]", console: int) -> Acceleration:

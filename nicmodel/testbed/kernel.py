@@ -91,8 +91,7 @@ def module_closure(kernel: Kernel, names: Sequence[str]) -> list[Path]:
     builtin_file = kernel.modules / "modules.builtin"
     builtin = {_module_name(line) for line in builtin_file.read_text().split()}
     wanted: dict[str, None] = {}
-    for name in names:
-        name = name.replace("-", "_")
+    for name in (name.replace("-", "_") for name in names):
         if name in by_name:
             wanted.update(dict.fromkeys([by_name[name], *needs[by_name[name]]]))
         elif name not in builtin:

@@ -90,9 +90,7 @@ class Lab:
         """Return a guest that is switched off."""
         base = self.folder / f"console-{spec.name}.log"
         console_socket = self.scratch / f"{spec.name}.console"
-        xml = domain_xml(
-            spec, self.boot_files, self.acceleration.name, base, console_socket
-        )
+        xml = domain_xml(spec, self.boot_files, self.acceleration.name, base, console_socket)
         vm = Vm(spec, base, console_socket, lambda: self._launch(xml))
         self._vms[spec.name] = vm
         self._stack.callback(vm.destroy)

@@ -111,9 +111,7 @@ def _new_faults(item: pytest.Item) -> list[tuple[str, KernelFault]]:
     lab = item.config.stash.get(LAB, None)
     if lab is None:
         return []
-    allowed = {
-        kind for marker in item.iter_markers("kernel_faults") for kind in marker.args
-    }
+    allowed = {kind for marker in item.iter_markers("kernel_faults") for kind in marker.args}
     found = []
     for vm in lab.guests():
         found += [(vm.name, fault) for fault in vm.faults() if fault.kind not in allowed]

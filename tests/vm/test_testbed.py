@@ -27,7 +27,7 @@ def test_command_returns_status_and_both_outputs(guest: Vm) -> None:
 
 
 def test_failed_command_raises_with_its_words(guest: Vm) -> None:
-    with pytest.raises(CommandFailed, match="status 1: .*no-such-file"):
+    with pytest.raises(CommandFailed, match=r"status 1: .*no-such-file"):
         guest.run("cat /no-such-file")
 
 
