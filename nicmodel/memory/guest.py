@@ -75,7 +75,8 @@ def require_sealed(fd: int, what: str) -> None:
 class GuestMemory:
     """Guest RAM by DMA address; every access outside it raises DmaFault.
 
-    Accesses may cross from one region into an adjacent one, except ``view`` and the atomic ones.
+    Accesses are of one byte or more. They may cross from one region into an adjacent one, except
+    ``view`` and those of one word.
     """
 
     __slots__ = (

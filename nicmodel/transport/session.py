@@ -227,8 +227,9 @@ class Session:
 
     def _check_flags(self, name: str, flags: int) -> bool:
         """Whether an acknowledgement is asked for."""
-        need_reply = bool(flags & Flag.NEED_REPLY)
-        if flags & ~Flag.NEED_REPLY != Flag.VERSION:
+        # Compared as numbers: the complement of a Flag forgets the bits that have no name.
+        need_reply = flags == Flag.VERSION | Flag.NEED_REPLY
+        if flags != Flag.VERSION and not need_reply:
             raise ProtocolError(f"{name} with flags {flags:#x}")
         if need_reply and ProtocolFeature.REPLY_ACK not in self._protocol_features:
             raise ProtocolError(f"{name} without having negotiated REPLY_ACK")
@@ -242,7 +243,7 @@ class Session:
 
     def _set_features(self, body: bytes, _fds: list[int]) -> None:
         value = NUMBER.unpack(body).value
-        if value & ~Feature.PROTOCOL_FEATURES:
+        if value | Feature.PROTOCOL_FEATURES.value != Feature.PROTOCOL_FEATURES.value:
             raise ProtocolError(f"SET_FEATURES {value:#x} takes what was not offered")
         self._features = Feature(value)
 
@@ -256,7 +257,7 @@ class Session:
         value = NUMBER.unpack(body).value
         if Feature.PROTOCOL_FEATURES not in self._features:
             raise ProtocolError("SET_PROTOCOL_FEATURES without the feature PROTOCOL_FEATURES")
-        if value & ~PROTOCOL_FEATURES:
+        if value | PROTOCOL_FEATURES.value != PROTOCOL_FEATURES.value:
             raise ProtocolError(f"SET_PROTOCOL_FEATURES {value:#x} takes what was not offered")
         self._protocol_features = ProtocolFeature(value)
 

@@ -54,6 +54,7 @@ class ToyProcess:
     """``tests.qemu.toy`` as a process of its own."""
 
     def __init__(self, path: Path, vectors: int = 4) -> None:
+        self.path = path
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.qemu.toy", os.fspath(path), str(vectors)],
             cwd=REPOSITORY,
@@ -113,8 +114,8 @@ class Machine:
                     *("-qtest", f"unix:{qtest},server=on,wait=off", "-qtest-log", "none"),
                     *("-qmp", f"unix:{qmp},server=on,wait=off"),
                     *("-plugin", os.fspath(plugin)),
-                    *("-device", device),
                     *extra,
+                    *("-device", device),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,

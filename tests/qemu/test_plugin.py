@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import struct
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -234,9 +235,7 @@ def test_memory_is_hot_added(tmp_path: Path, plugin: Path) -> None:
     with toy_machine(tmp_path, plugin, size="256M,maxmem=1G,slots=2") as (toy, machine):
         start(toy, machine)
         dma_fault(toy, machine, 4 * GIB)
-        machine.qmp(
-            "object-add", id="more", size=128 * MIB, share=True, **{"qom-type": MEMFD}
-        )
+        machine.qmp("object-add", id="more", size=128 * MIB, share=True, **{"qom-type": MEMFD})
         machine.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
         (dimm,) = machine.qmp("query-memory-devices")
         addr = dimm["data"]["addr"]
@@ -349,7 +348,7 @@ def test_stopped_back_end_and_acknowledged_request(tmp_path: Path, plugin: Path)
 def test_killed_back_end_comes_back(tmp_path: Path, plugin: Path) -> None:
     with toy_machine(tmp_path, plugin) as (toy, machine):
         start(toy, machine)
-        path = Path(toy.process.args[3])  # type: ignore[index,arg-type]
+        path = toy.path
         machine.write(0x1000, b"survives")
         toy.kill()
         machine.wait_stderr("lost the back-end")
@@ -407,38 +406,72 @@ def test_user_mistakes(tmp_path: Path, plugin: Path) -> None:
             assert "guest memory is not shared" in said
             assert "memory-backend-memfd,id=ram,size=SIZE,share=on" in said
         iommu = ("-device", "intel-iommu")
-        with Machine(tmp_path, plugin, device, extra=iommu):
-            pass
+        assert "behind an IOMMU" in refused(tmp_path, plugin, device, extra=iommu)
 
 
 def test_second_qemu_is_told_at_once(tmp_path: Path, plugin: Path) -> None:
     with toy_machine(tmp_path, plugin) as (toy, _):
-        path = toy.process.args[3]  # type: ignore[index]
-        said = refused(tmp_path, plugin, f"pci-vhost-user,socket={path}")
+        said = refused(tmp_path, plugin, f"pci-vhost-user,socket={toy.path}")
         assert "it closed the connection" in said
         assert "serves one QEMU at a time" in said
 
 
+def unplug_cycle(folder: Path, machine: Machine) -> None:
+    """Hot-plug one more toy behind the root port, and unplug it as a guest does, through ACPI."""
+    eject, select = 0xCC8, 0xCD0
+    path = folder / "hot"
+    with ToyProcess(path) as hot:
+        machine.qmp(
+            "device_add", driver="pci-vhost-user", id="hot", bus="rp", socket=os.fspath(path)
+        )
+        hot.expect("attach", "reset")
+        machine.qmp("device_del", id="hot")
+        for bus in range(2):
+            machine.command(f"outl {select:#x} {bus}")
+            machine.command(f"outl {eject:#x} 1")
+        machine.wait_event("DEVICE_DELETED")
+        hot.expect("detach")
+
+
 def test_hot_plug_and_unplug_leave_nothing(tmp_path: Path, plugin: Path) -> None:
-    acpi_eject, acpi_select = 0xCC8, 0xCD0
     root_port = ("-device", "pcie-root-port,id=rp,chassis=1,addr=5")
-    path = tmp_path / "hot"
-    with toy_machine(tmp_path, plugin, extra=root_port) as (_, machine), ToyProcess(path) as hot:
+    with toy_machine(tmp_path, plugin, extra=root_port) as (_, machine):
         fds = Path(f"/proc/{machine.process.pid}/fd")
         counts = []
         for _ in range(3):
-            machine.qmp(
-                "device_add", driver="pci-vhost-user", id="hot", bus="rp", socket=os.fspath(path)
-            )
-            hot.expect("attach", "reset")
-            machine.qmp("device_del", id="hot")
-            for select in range(2):
-                machine.command(f"outl {acpi_select:#x} {select}")
-                machine.command(f"outl {acpi_eject:#x} 1")
-            machine.wait_event("DEVICE_DELETED")
-            hot.expect("detach")
+            unplug_cycle(tmp_path, machine)
             counts.append(len(list(fds.iterdir())))
         assert counts[0] == counts[1] == counts[2]
+
+
+def test_sanitized_plugin_finds_nothing(tmp_path: Path, sanitized_plugin: Path) -> None:
+    """The whole life of a device under the address and undefined behaviour sanitizers."""
+    library = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+    environment = {
+        "LD_PRELOAD": library,
+        # QEMU's own allocations at exit are none of our business.
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=99",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    rp = ("-device", "pcie-root-port,id=rp,chassis=1,addr=5")
+    options: dict[str, Any] = {"environment": environment, "extra": rp}
+    with toy_machine(tmp_path, sanitized_plugin, device_options=",stall-ms=200", **options) as (
+        toy,
+        machine,
+    ):
+        start(toy, machine)
+        assert dma_load(toy, machine, 0x1000) == bytes(8)
+        register(machine, regs.INTERRUPT, 0)
+        machine.load(BAR0 + regs.CLOCK_OFFSET + 1, 8)
+        unplug_cycle(tmp_path, machine)
+        toy.signal(signal.SIGSTOP)
+        machine.config_write(0x04, 2, 2)
+        machine.wait_stderr("lost the back-end")
+        toy.signal(signal.SIGCONT)
+        machine.wait_stderr("toy is back")
+        toy.kill()
+        machine.wait_stderr("it closed the connection")
+        assert machine.quit() == 0, machine.stderr
 
 
 def test_names_of_requests_are_known() -> None:
