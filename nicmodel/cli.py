@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Command line: arguments only; what a command does is imported when it is called.
+
+Exit status: 0 it went well, 1 it did not, 4 this machine lacks something (skip), 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nicmodel.errors import UserError
+
+SKIPPED = 4
+INTERRUPTED = 130
+
+Body = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``nicmodel`` and return its exit status; None takes the arguments of the process."""
+    try:
+        args = _parser().parse_args(arguments)
+        body: Body = args.body
+        return body(args)
+    except UserError as error:
+        print(f"nicmodel: {error}", file=sys.stderr)
+        return _status(error)
+    except KeyboardInterrupt:
+        print("nicmodel: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _status(error: UserError) -> int:
+    from nicmodel.testbed.errors import Unavailable  # noqa: PLC0415
+
+    return SKIPPED if isinstance(error, Unavailable) else 1
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from nicmodel.serve import serve  # noqa: PLC0415
+    from nicmodel.topology import Flags, load  # noqa: PLC0415
+
+    flags = Flags(args.nic, args.tap, args.capture, args.strict, args.events, args.seed)
+    return serve(load(args.topology, flags), verbose=args.verbose)
+
+
+def _commands(_args: argparse.Namespace) -> int:
+    from nicmodel.command.describe import rows  # noqa: PLC0415
+
+    try:
+        for row in rows():
+            print(f"{row.opcode:#06x}  {row.name:<32}  {row.sentence}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader has seen enough; what is left must not fail again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _testbed(name: str) -> Body:
+    """The function ``name`` of the testbed, whose packages ``serve`` does not need."""
+
+    def body(args: argparse.Namespace) -> int:
+        status: int = getattr(importlib.import_module("nicmodel.testbed.commands"), name)(args)
+        return status
+
+    return body
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser for which wrong usage is a mistake like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; try '{self.prog} --help'")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="nicmodel",
+        description="An open model of a ConnectX-6 Dx NIC that the stock mlx5_core driver binds to "
+        "in QEMU, and virtual machines around it.",
+        epilog="'nicmodel COMMAND --help' explains a command. Exit status: 0 success, 1 failure, "
+        "4 this machine lacks something, 130 interrupted.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_up(commands)
+    _add_shell(commands)
+    _add_test(commands)
+    _add(commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type.")
+    _add(commands, "commands", _commands, "List the device commands that the model supports.")
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    serve = _add(
+        commands,
+        "serve",
+        _serve,
+        "Serve NICs on vhost-user sockets until Ctrl-C.",
+        """\
+        NICs hang on one switch unless a topology file says otherwise. A line 'ready: ...' on
+        stdout says that all sockets listen; events that matter go to stderr.
+
+        examples:
+          nicmodel serve --nic a=/run/a.sock --nic b=/run/b.sock
+          nicmodel serve --nic a=/run/a.sock --tap nic0@lab --capture a=a.pcapng
+          nicmodel serve --topology net.toml --strict --events events.jsonl
+
+        net.toml:
+          [run]
+          strict = true
+          [[nic]]
+          name = "a"
+          socket = "/run/a.sock"
+          mac = "02:00:00:00:00:01"
+          link = "sw0"
+          [[switch]]
+          name = "sw0"
+          [[tap]]
+          name = "nic0"
+          netns = "lab"
+          switch = "sw0"
+          [[capture]]
+          port = "a"
+          file = "a.pcapng"
+        """,
+    )
+    serve.add_argument("--topology", type=Path, metavar="FILE", help="TOML description of the run")
+    _add_many(serve, "--nic", "NAME=SOCKET[,mac=MAC][,link=PORT]", "add a NIC")
+    _add_many(
+        serve, "--tap", "NAME[@NETNS]", "add a tap of the host, made if it is not there, to sw0"
+    )
+    _add_many(serve, "--capture", "PORT=FILE", "write what a NIC or tap sends and gets to a pcapng")
+    serve.add_argument(
+        "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
+    )
+    serve.add_argument("--events", type=Path, metavar="FILE", help="append events as JSON lines")
+    serve.add_argument("--seed", type=int, metavar="N", help="seed of all that is random")
+    serve.add_argument(
+        "-v", "--verbose", action="store_true", help="show every event, not only those that matter"
+    )
+
+
+def _add_up(commands: Any) -> None:
+    up = _add(
+        commands,
+        "up",
+        _testbed("up"),
+        "Boot guests with one NIC each, ready to use, until Ctrl-C.",
+        """\
+        The guests are on one switch and have addresses; 'nicmodel shell' opens one.
+
+        examples:
+          nicmodel up
+          nicmodel up --guests 3 --memory 1024 --kernel ~/src/linux
+        """,
+    )
+    _add_lab(up)
+    up.add_argument("--guests", type=_positive, default=2, metavar="N", help="how many (2)")
+    up.add_argument("--memory", type=_positive, default=512, metavar="MIB", help="of each (512)")
+    up.add_argument("--cpus", type=_positive, default=2, metavar="N", help="of each (2)")
+
+
+def _add_shell(commands: Any) -> None:
+    shell = _add(
+        commands,
+        "shell",
+        _testbed("shell"),
+        "Open a shell in a guest of 'nicmodel up', or run one command there.",
+        """\
+        examples:
+          nicmodel shell
+          nicmodel shell b
+          nicmodel shell a -- ethtool -i eth0
+        """,
+    )
+    shell.add_argument("guest", nargs="?", default="a", help="name of the guest (a)")
+    shell.add_argument("command", nargs="*", help="command and arguments; its status is returned")
+
+
+def _add_test(commands: Any) -> None:
+    test = _add(
+        commands,
+        "test",
+        _testbed("test"),
+        "Boot guests, run the suite in them and print a verdict (TAP).",
+        """\
+        examples:
+          nicmodel test
+          nicmodel test -k 'ping or link'
+          nicmodel test --kernel linux-image-cloud-amd64 --seed 7
+        """,
+    )
+    _add_lab(test)
+    test.add_argument(
+        "-k", dest="expression", metavar="EXPR", help="only tests that match (pytest -k)"
+    )
+    test.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report")
+
+
+def _add_lab(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that boots guests may be told."""
+    parser.add_argument("--kernel", metavar="K", help="package, or path of a built kernel tree")
+    parser.add_argument(
+        "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto tries KVM first"
+    )
+    parser.add_argument("--connect", metavar="URI", help="libvirt to use; its own one by default")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of all that is random")
+
+
+def _add(
+    commands: Any, name: str, body: Body, sentence: str, examples: str = ""
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=sentence[0].lower() + sentence[1:].rstrip("."),
+        description=sentence,
+        epilog=textwrap.dedent(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(body=body)
+    return parser
+
+
+def _add_many(parser: argparse.ArgumentParser, flag: str, form: str, help_text: str) -> None:
+    parser.add_argument(
+        flag, action="append", default=[], metavar=form, help=f"{help_text}; repeat"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "positive number"  # argparse's message names the type

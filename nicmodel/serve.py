@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Serve NICs: build what a topology describes, run until a signal, say what came of it."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from nicmodel.device import Nic
+from nicmodel.errors import UserError
+from nicmodel.topology import Topology
+from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
+from nicmodel.transport.server import Server
+from nicmodel.wire.capture import Capture
+from nicmodel.wire.fabric import Fabric
+from nicmodel.wire.link import Link
+from nicmodel.wire.port import Port
+from nicmodel.wire.switch import Switch
+from nicmodel.wire.tap import HostTap, open_tap
+
+FLUSH_SECONDS = 1.0
+"""How long a captured frame may be missing from its file."""
+
+REPORTED_FAULTS = 100
+"""Different faults that are kept for the report; a guest can make up any number."""
+
+
+class Faults:
+    """What fails a run: errors of the model always, what is not implemented if ``strict``."""
+
+    def __init__(self, strict: bool) -> None:
+        self._strict = strict
+        self._unimplemented: Counter[str] = Counter()
+        self._errors = 0
+
+    def write(self, record: Record) -> None:
+        """See ``Sink.write``."""
+        if record.event.severity is Severity.UNIMPLEMENTED:
+            sentence = f"{record.nic}: {record.event.sentence()}"
+            if sentence in self._unimplemented or len(self._unimplemented) < REPORTED_FAULTS:
+                self._unimplemented[sentence] += 1
+
+    def model_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle an exception that nothing in the model expected (an event loop's handler)."""
+        self._errors += 1
+        error = context.get("exception")
+        print(f"error of the model: {context['message']}", file=sys.stderr)
+        if error is not None:
+            traceback.print_exception(error)
+
+    def report(self) -> int:
+        """Print what failed the run on stderr; return the exit status."""
+        if self._strict:
+            for sentence, times in self._unimplemented.items():
+                print(f"strict: {sentence} ({times} times)", file=sys.stderr)
+        if self._errors:
+            print(f"errors of the model: {self._errors}; please report them", file=sys.stderr)
+        return 1 if self._errors or (self._strict and self._unimplemented) else 0
+
+
+class Steadfast:
+    """A sink that loses its file or pipe without harm to the model, and says so once."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink: Sink | None = sink
+        self._name = name
+
+    def write(self, record: Record) -> None:
+        """See ``Sink.write``."""
+        if self._sink is not None:
+            try:
+                self._sink.write(record)
+            except OSError as error:
+                self._sink = None
+                with suppress(OSError):
+                    print(f"{self._name} is lost: {error.strerror}", file=sys.stderr)
+
+
+class Network:
+    """All parts of one run. Whatever happens, ``stack`` takes them apart again."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        loop: asyncio.AbstractEventLoop,
+        sinks: tuple[Sink, ...],
+        stack: ExitStack,
+    ) -> None:
+        self._loop = loop
+        clock = time.monotonic_ns
+        tracer = Tracer("wire", clock, sinks)
+        self.fabric = Fabric(tracer)
+        self.switches = {name: Switch(name, clock) for name in topology.switches}
+        self.nics = {
+            spec.name: Nic(spec.name, spec.mac, loop, clock, Tracer(spec.name, clock, sinks))
+            for spec in topology.nics
+        }
+        self.taps: dict[str, HostTap] = {}
+        for tap in topology.taps:
+            fd = open_tap(tap.interface, tap.netns)
+            self.taps[tap.name] = HostTap(tap.name, fd, loop, tracer)
+            stack.callback(self.taps[tap.name].close)
+        self.captures: dict[Path, Capture] = {}
+        for wanted in topology.captures:
+            if wanted.file not in self.captures:
+                capture = Capture(wanted.file, time.time_ns, tracer)
+                self.captures[wanted.file] = capture
+                stack.callback(capture.close)
+            self.captures[wanted.file].attach(self._port(wanted.port))
+        for near, far in topology.cables():
+            switch = self.switches.get(far)
+            other = switch.add_port(near) if switch else self._port(far)
+            Link(self.fabric, self._port(near), other)
+        for spec in topology.nics:
+            nic = self.nics[spec.name]
+            stack.callback(Server(loop, spec.socket, nic, nic.tracer).close)
+        self._flush()
+
+    def _port(self, name: str) -> Port:
+        return self.nics[name].port if name in self.nics else self.taps[name].port
+
+    def _flush(self) -> None:
+        for capture in self.captures.values():
+            capture.flush()
+        if self.captures:
+            self._loop.call_later(FLUSH_SECONDS, self._flush)
+
+    def summary(self) -> list[str]:
+        """One line for each port and capture, and for what was lost on the way."""
+        lines = []
+        for name in (*self.nics, *self.taps):
+            counts = self._port(name).counts
+            lost = f", {counts.dropped} lost without carrier" if counts.dropped else ""
+            lines.append(
+                f"{name}: sent {counts.sent} frames ({counts.sent_octets} bytes), "
+                f"received {counts.received} ({counts.received_octets}){lost}"
+            )
+        for name, tap in self.taps.items():
+            if tap.refused:
+                lines.append(f"{name}: the host did not take {tap.refused} frames")
+        if self.fabric.looped:
+            lines.append(f"{self.fabric.looped} frames dropped that looped")
+        lines += [f"{path}: {capture.frames} frames" for path, capture in self.captures.items()]
+        return lines
+
+
+def serve(topology: Topology, *, verbose: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status.
+
+    0: all went well. 1: something made the run fail, it stands on stderr. Stdout gets a line that
+    begins with ``ready`` once every socket listens, and a summary at the end. Raises UserError when
+    the network cannot be built; then nothing of it is left.
+    """
+    faults = Faults(topology.run.strict)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_run(topology, faults, verbose))
+    return faults.report()
+
+
+async def _run(topology: Topology, faults: Faults, verbose: bool) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(faults.model_error)
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    least = Severity.INFO if verbose else Severity.GUEST_FAULT
+    sinks: list[Sink] = [faults, Steadfast(TextSink(sys.stderr, least), "the log on stderr")]
+    with ExitStack() as stack:
+        if topology.run.events is not None:
+            sinks.append(_events(topology.run.events, stack))
+        network = Network(topology, loop, tuple(sinks), stack)
+        sockets = ", ".join(f"nic {nic.name} {nic.socket}" for nic in topology.nics)
+        _say(f"ready: {sockets}")
+        await ended.wait()
+    for line in network.summary():
+        _say(line)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 -- the model works without it, more slowly
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _events(path: Path, stack: ExitStack) -> Sink:
+    try:
+        stream = stack.enter_context(path.open("a"))
+    except OSError as error:
+        raise UserError(f"cannot write the file of events {path}: {error.strerror}") from error
+    return Steadfast(JsonlSink(stream), f"the file of events {path}")
+
+
+def _say(line: str) -> None:
+    """Print to stdout; nobody need listen there."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # what is left in the buffer must not fail again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
