@@ -2,8 +2,8 @@
 """Guests for the VM tests: booted once, shared, watched; a dead one is booted anew."""
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,13 @@ import pytest
 
 from nicmodel.errors import UserError
 from nicmodel.testbed.console import KernelFault
-from nicmodel.testbed.domain import ModelNic, VmSpec
 from nicmodel.testbed.errors import Unavailable
-from nicmodel.testbed.hostnet import HostNetwork
 from nicmodel.testbed.lab import Lab
-from nicmodel.testbed.model import ModelProcess
-from nicmodel.testbed.paths import plugin
 from nicmodel.testbed.pytest_plugin import OPTIONS
-from nicmodel.testbed.vm import Vm
+from tests.vm.pair import Pair, boot_pair
 
 LAB = pytest.StashKey[Lab]()
-MACS = {"a": "02:00:00:00:00:0a", "b": "02:00:00:00:00:0b"}
+PairMaker = Callable[..., AbstractContextManager[Pair]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,47 +43,103 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     del request.config.stash[LAB]
 
 
-@dataclass
-class Pair:
-    """Guests a and b on one switch, with the NIC process that serves them and a host tap."""
+class Captures:
+    """What the NIC processes of this run have left: capture files and exit statuses."""
 
-    a: Vm
-    b: Vm
-    model: ModelProcess
-    host: HostNetwork
-    captures: dict[str, Path] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._pairs: list[Pair] = []
+        self._statuses: dict[int, int] = {}
+
+    def add(self, pair: Pair) -> None:
+        """Count ``pair`` in."""
+        self._pairs.append(pair)
+
+    def end(self, pair: Pair) -> None:
+        """End a pair: guests, NIC process, host network."""
+        for vm in (pair.a, pair.b):
+            vm.destroy()
+        if id(pair) not in self._statuses:
+            self._statuses[id(pair)] = pair.model.stop()
+            pair.host.remove()
+
+    def closed(self) -> list[Path]:
+        """All captures, whole; ends every pair."""
+        for pair in self._pairs:
+            self.end(pair)
+        return [path for pair in self._pairs for path in pair.captures]
+
+    def exit_statuses(self) -> dict[str, int]:
+        """How the NIC processes ended, by the name of the first guest; ends every pair."""
+        self.closed()
+        return {pair.a.name: self._statuses[id(pair)] for pair in self._pairs}
 
 
 @pytest.fixture(scope="session")
-def _pair(lab: Lab) -> Pair:
-    host = lab.host_network("host")
-    sockets = {name: lab.scratch / f"{name}.sock" for name in MACS}
-    captures = {name: lab.folder / f"{name}.pcapng" for name in MACS}
-    topology: dict[str, Any] = {
-        "run": {"strict": True, "seed": lab.seed},
-        "nic": [
-            {"name": name, "socket": str(sockets[name]), "mac": mac} for name, mac in MACS.items()
-        ],
-        "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
-        "capture": [{"port": name, "file": str(path)} for name, path in captures.items()],
-    }
-    model = lab.model(topology)
-    specs = [VmSpec(name, nics=(ModelNic(sockets[name], plugin()),)) for name in MACS]
-    a, b = lab.boot(*specs)
-    return Pair(a, b, model, host, captures)
+def captures() -> Captures:
+    """All captures of the session."""
+    return Captures()
 
 
-@pytest.fixture
-def pair(_pair: Pair) -> Pair:
-    """The shared guests, both of them alive."""
-    if not _pair.model.running():
-        _pair.model.start()
-    for vm in (_pair.a, _pair.b):
+@pytest.fixture(scope="session")
+def make_pair(lab: Lab, captures: Captures) -> PairMaker:
+    """A maker of pairs for one test: ``with make_pair("name", memory=(256, 4096)) as pair``."""
+
+    @contextmanager
+    def make(name: str, **settings: Any) -> Iterator[Pair]:
+        pair = boot_pair(lab, name, **settings)
+        captures.add(pair)
+        try:
+            yield pair
+        finally:
+            captures.end(pair)
+
+    return make
+
+
+def _revive(pair: Pair) -> None:
+    """Boot anew what died, and bring the interfaces to where every test starts."""
+    if not pair.model.running():
+        pair.model.start()
+    for vm in (pair.a, pair.b):
         if not vm.alive:
             vm.destroy()
             vm.power_on()
             vm.wait_ready()
-    return _pair
+        pair.restore(vm)
+    pair.connected()
+
+
+@pytest.fixture(scope="session")
+def _pair(lab: Lab, captures: Captures) -> Pair:
+    pair = boot_pair(lab, "")
+    captures.add(pair)
+    return pair
+
+
+@pytest.fixture
+def pair(_pair: Pair) -> Iterator[Pair]:
+    """The shared guests, alive and connected; the stacks must count no error during the test."""
+    _revive(_pair)
+    before = _pair.errors()
+    yield _pair
+    if _pair.a.alive and _pair.b.alive and _pair.model.running():
+        assert _pair.errors() == before
+
+
+@pytest.fixture(scope="module")
+def jumbo(make_pair: PairMaker) -> Iterator[Pair]:
+    """Guests with an MTU of 9000."""
+    with make_pair("jumbo", mtu=9000) as made:
+        yield made
+        assert made.errors() == {}
+
+
+@pytest.fixture(scope="module")
+def wide(make_pair: PairMaker) -> Iterator[Pair]:
+    """Guests with four processors, hence four channels."""
+    with make_pair("wide", vcpus=4) as made:
+        yield made
+        assert made.errors() == {}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -114,8 +114,7 @@ def boot_pair(
         ],
         "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
         "capture": [
-            {"port": guest, "file": str(path)}
-            for guest, path in zip(names, captures, strict=False)
+            {"port": guest, "file": str(path)} for guest, path in zip(names, captures, strict=False)
         ],
     }
     model = lab.model(topology, name=f"model{name}")

@@ -62,10 +62,10 @@ def main() -> int:
         if readable:
             data = raw.recv(1 << 16)[skip:]
             kind, _, _, ident, size = struct.unpack_from(">BBHHH", data)
-            if kind == reply and ident == IDENT and waiting.pop(size, None) is not None:
-                if data[8:] != payload(size):
-                    print(f"{size}: the answer differs")
-                    wrong = 1
+            ours = kind == reply and ident == IDENT and waiting.pop(size, None) is not None
+            if ours and data[8:] != payload(size):
+                print(f"{size}: the answer differs")
+                wrong = 1
         now = time.monotonic()
         for size in [size for size, deadline in waiting.items() if deadline < now]:
             del waiting[size]

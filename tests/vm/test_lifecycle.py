@@ -3,7 +3,8 @@
 
 import pytest
 
-from tests.vm.conftest import Pair, PairMaker
+from tests.vm.conftest import PairMaker
+from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, MEBI, iperf
 
 CYCLES = 20
@@ -64,7 +65,7 @@ def test_guest_reboot_on_the_same_model(pair: Pair) -> None:
 @pytest.mark.timeout(300)
 def test_small_and_large_guests(make_pair: PairMaker) -> None:
     """256 MiB, and 4 GiB, which lies below and above the 4 GiB border."""
-    with make_pair(memory=(256, 4096)) as odd:
+    with make_pair("odd", memory=(256, 4096)) as odd:
         ranges = odd.b.read_file("/proc/iomem")
         assert "100000000-" in ranges
         # fill what lies low, so that buffers come from above the border too

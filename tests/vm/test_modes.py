@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.vm.conftest import Pair
+from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, iperf
 
 STRANGER = "02:00:00:00:77:77"

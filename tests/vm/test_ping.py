@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.conftest import Pair
+from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, ping_sizes
 
 SWEEP = Path(__file__).with_name("sweep.py")
@@ -49,7 +49,9 @@ def test_jumbo_frames_of_every_size(jumbo: Pair) -> None:
 
 def test_jumbo_frames_between_the_guests(jumbo: Pair) -> None:
     for size in (0, 1472, 1473, 4000, 8000, 9000 - V4):
-        jumbo.a.run(["ping", "-c", "3", "-i", "0.1", "-M", "do", "-s", str(size), jumbo.v4(jumbo.b)])
+        jumbo.a.run(
+            ["ping", "-c", "3", "-i", "0.1", "-M", "do", "-s", str(size), jumbo.v4(jumbo.b)]
+        )
     too_long = jumbo.a.run(
         ["ping", "-c", "1", "-W", "1", "-M", "do", "-s", str(9001 - V4), jumbo.v4(jumbo.b)],
         check=False,

@@ -6,7 +6,7 @@ import time
 
 from nicmodel.device import FIRMWARE_VERSION
 from nicmodel.testbed import kernel
-from tests.vm.conftest import Pair
+from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE
 
 
@@ -35,7 +35,7 @@ def test_ethtool_names_driver_and_firmware(pair: Pair) -> None:
 def test_the_link_comes_up_within_five_seconds_of_guest_time(pair: Pair) -> None:
     said = pair.a.run(
         f"ip link set {IFACE} down; read before _ </proc/uptime; ip link set {IFACE} up; "
-        f"while [ \"$(cat /sys/class/net/{IFACE}/carrier)\" != 1 ]; do :; done; "
+        f'while [ "$(cat /sys/class/net/{IFACE}/carrier)" != 1 ]; do :; done; '
         "read after _ </proc/uptime; echo $before $after"
     ).stdout
     before, after = map(float, said.split())

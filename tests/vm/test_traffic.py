@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.vm.conftest import Pair
+from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, MEBI, driver_statistics, iperf
 
 UDP = ("-u", "-b", "10M", "-l", "1400", "-n", "3M", "-w", "1M")

@@ -32,7 +32,8 @@ def iperf(
     end = result["end"]
     total = end.get("sum_received") or end["sum"]
     return Transfer(
-        int(total["bytes"]), int(end["sum"].get("lost_packets", 0)) if "sum" in end else 0,
+        int(total["bytes"]),
+        int(end["sum"].get("lost_packets", 0)) if "sum" in end else 0,
         float(total["bits_per_second"]) / 1e6,
     )
 
@@ -44,7 +45,7 @@ def ping_sizes(vm: Vm, address: str, first: int, last: int, *options: str) -> li
     script = (
         f"seq {first} {last} | xargs -P 4 -I SIZE sh -c "
         f"'ping -c 1 -W 5 -p 5a -s SIZE {words} {address} >/tmp/ping.SIZE 2>&1 "
-        "&& ! grep -q \"wrong data\" /tmp/ping.SIZE && rm /tmp/ping.SIZE || echo SIZE'"
+        '&& ! grep -q "wrong data" /tmp/ping.SIZE && rm /tmp/ping.SIZE || echo SIZE\''
     )
     said = vm.run(script, timeout=300, check=False).stdout
     return [int(size) for size in said.split()]
