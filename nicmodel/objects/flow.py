@@ -23,8 +23,8 @@ MAX_TABLES = 1 << 12
 MAX_GROUPS = 1 << 14
 """Live flow groups."""
 
-MAX_ENTRIES = 1 << 20
-"""Live entries over all tables (``log_max_flow`` 20): bounds what a guest can make us keep."""
+MAX_ENTRIES = 1 << 18
+"""Live entries over all tables (``log_max_flow`` 18): bounds what a guest can make us keep."""
 
 
 class MissAction(IntEnum):

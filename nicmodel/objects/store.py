@@ -3,12 +3,13 @@
 
 from collections.abc import Iterable
 
-from nicmodel.errors import QueueFault
+from nicmodel.errors import CommandError, QueueFault
 from nicmodel.objects.flow import Steering
-from nicmodel.objects.queue import CqConfig, EqConfig, RqConfig, SqConfig
+from nicmodel.objects.queue import CqConfig, EqConfig, PageList, RqConfig, SqConfig
 from nicmodel.objects.table import ObjectTable
 from nicmodel.objects.transport import MemoryKey, Rqt, Tir, Tis
 from nicmodel.spec.cqe import CqeSyndrome
+from nicmodel.spec.status import CommandStatus
 from nicmodel.units import (
     CounterSet,
     Cqn,
@@ -30,6 +31,12 @@ _NUMBER = 0xFFFFFF
 
 MAX_OBJECTS = 1 << 16
 """Live objects of one kind: more than any driver asks for, few enough to keep."""
+
+MAX_RQTS = 1 << 12
+"""Live RQTs: each may hold 2048 numbers."""
+
+MAX_QUEUE_PAGES = 1 << 20
+"""Pages of all queues together (4 GiB): bounds what page lists a guest can make us keep."""
 
 
 class Objects:
@@ -57,13 +64,14 @@ class Objects:
             "TIR", 1, _NUMBER, limit=MAX_OBJECTS, changed=changed
         )
         self.rqts: ObjectTable[Rqtn, Rqt] = ObjectTable(
-            "RQT", 1, _NUMBER, limit=MAX_OBJECTS, changed=changed
+            "RQT", 1, _NUMBER, limit=MAX_RQTS, changed=changed
         )
         self.counter_sets: ObjectTable[CounterSet, CounterSet] = ObjectTable(
             "queue counter set", 1, 0xFF
         )
         self.steering = Steering(self.tirs, changed)
         self._lkeys: dict[int, MemoryKey] = {}
+        self._queue_pages = 0
 
     def tables(self) -> Iterable[ObjectTable[int, object]]:
         """Every table."""
@@ -83,6 +91,20 @@ class Objects:
         for table in self.tables():
             table.clear()
         self._lkeys.clear()
+        self._queue_pages = 0
+
+    def check_pages(self, count: int) -> None:
+        """Is there room for a queue of ``count`` pages? CommandError LIM if not."""
+        if self._queue_pages + count > MAX_QUEUE_PAGES:
+            raise CommandError(CommandStatus.LIM, f"no more than {MAX_QUEUE_PAGES} queue pages")
+
+    def keep(self, buffer: PageList) -> None:
+        """Count the pages of a queue that was created."""
+        self._queue_pages += len(buffer.pages)
+
+    def drop(self, buffer: PageList) -> None:
+        """Undo ``keep``."""
+        self._queue_pages -= len(buffer.pages)
 
     def create_mkey(self, key: MemoryKey) -> Mkey:
         """Keep a memory key; the index is allocated, ``key.lkey`` has its low byte. Its index."""

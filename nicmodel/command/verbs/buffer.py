@@ -4,6 +4,7 @@
 from nicmodel.command.firmware import Firmware
 from nicmodel.errors import CommandError
 from nicmodel.objects.queue import PageList, WqConfig, WqType
+from nicmodel.objects.store import Objects
 from nicmodel.spec.contexts import Wq
 from nicmodel.spec.status import CommandStatus
 from nicmodel.units import PAGE_SIZE, GuestAddr
@@ -15,7 +16,9 @@ DBR_SIZE = 8
 """Bytes, and alignment, of a doorbell record."""
 
 
-def page_list(pas: tuple[int, ...], log_page: int, length: int, offset: int) -> PageList:
+def page_list(
+    objects: Objects, pas: tuple[int, ...], log_page: int, length: int, offset: int
+) -> PageList:
     """The buffer of ``length`` bytes in pages of 4096 << ``log_page``; CommandError if it does not
     fit, is not aligned, or does not start at the first page's start.
     """
@@ -25,6 +28,7 @@ def page_list(pas: tuple[int, ...], log_page: int, length: int, offset: int) -> 
         raise CommandError(
             CommandStatus.BAD_INP_LEN, f"the queue needs {needed} pages, {len(pas)} follow"
         )
+    objects.check_pages(needed)
     pages = pas[:needed]
     if any(page % PAGE_SIZE for page in pages):
         raise CommandError(CommandStatus.BAD_PARAM, "a page of the queue is not aligned")
@@ -64,7 +68,7 @@ def work_queue(firmware: Firmware, wq: Wq, *, log_strides: range) -> WqConfig:
         log_stride=wq.log_wq_stride,
         pd=wq.pd,
         dbr_addr=doorbell_record(wq.dbr_addr),
-        buffer=page_list(wq.pas, wq.log_wq_pg_sz, length, wq.page_offset),
+        buffer=page_list(firmware.objects, wq.pas, wq.log_wq_pg_sz, length, wq.page_offset),
     )
 
 

@@ -50,6 +50,7 @@ def create_cq(firmware: Firmware, request: CreateCqIn) -> CreateCqOut:
     if context.log_cq_size > firmware.profile.general.log_max_cq_sz:
         raise CommandError(CommandStatus.BAD_PARAM, f"2^{context.log_cq_size} CQEs are too many")
     buffer = page_list(
+        objects,
         request.pas,
         context.log_page_size,
         CQE_SIZE << context.log_cq_size,
@@ -71,6 +72,7 @@ def create_cq(firmware: Firmware, request: CreateCqIn) -> CreateCqOut:
     )
     objects.eqs.hold([cq.eqn])
     objects.uars.hold([cq.uar])
+    objects.keep(cq.buffer)
     firmware.queues.create_cq(cq)
     return CreateCqOut(cqn=cq.cqn)
 
@@ -103,6 +105,7 @@ def destroy_cq(firmware: Firmware, request: DestroyCqIn) -> Done:
     firmware.queues.destroy_cq(cq.cqn)
     firmware.objects.eqs.release([cq.eqn])
     firmware.objects.uars.release([cq.uar])
+    firmware.objects.drop(cq.buffer)
     return Done()
 
 

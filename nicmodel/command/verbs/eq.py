@@ -30,6 +30,7 @@ def create_eq(firmware: Firmware, request: CreateEqIn) -> CreateEqOut:
     if context.intr >= firmware.vectors:
         raise CommandError(CommandStatus.BAD_PARAM, f"there is no vector {context.intr}")
     buffer = page_list(
+        objects,
         request.pas,
         context.log_page_size,
         EQE_SIZE << context.log_eq_size,
@@ -40,6 +41,7 @@ def create_eq(firmware: Firmware, request: CreateEqIn) -> CreateEqOut:
         lambda eqn: EqConfig(eqn, context.log_eq_size, context.uar_page, context.intr, mask, buffer)
     )
     objects.uars.hold([eq.uar])
+    objects.keep(eq.buffer)
     firmware.queues.create_eq(eq)
     return CreateEqOut(eq_number=eq.eqn)
 
@@ -50,6 +52,7 @@ def destroy_eq(firmware: Firmware, request: DestroyEqIn) -> Done:
     eq = firmware.objects.eqs.remove(request.eq_number)
     firmware.queues.destroy_eq(eq.eqn)
     firmware.objects.uars.release([eq.uar])
+    firmware.objects.drop(eq.buffer)
     return Done()
 
 

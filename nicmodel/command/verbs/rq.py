@@ -70,6 +70,7 @@ def create_rq(firmware: Firmware, request: CreateRqIn) -> CreateRqOut:
     )
     objects.cqs.hold([rq.cqn])
     objects.pds.hold([wq.pd])
+    objects.keep(wq.buffer)
     firmware.queues.create_rq(rq)
     return CreateRqOut(rqn=rq.rqn)
 
@@ -111,6 +112,7 @@ def destroy_rq(firmware: Firmware, request: DestroyRqIn) -> Done:
     firmware.queues.destroy_rq(rq.rqn)
     objects.cqs.release([rq.cqn])
     objects.pds.release([rq.wq.pd])
+    objects.drop(rq.wq.buffer)
     return Done()
 
 

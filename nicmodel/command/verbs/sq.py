@@ -68,6 +68,7 @@ def create_sq(firmware: Firmware, request: CreateSqIn) -> CreateSqOut:
     objects.cqs.hold([sq.cqn])
     objects.tises.hold(tis)
     objects.pds.hold([wq.pd])
+    objects.keep(wq.buffer)
     firmware.queues.create_sq(sq)
     return CreateSqOut(sqn=sq.sqn)
 
@@ -94,6 +95,7 @@ def destroy_sq(firmware: Firmware, request: DestroySqIn) -> Done:
     objects.cqs.release([sq.cqn])
     objects.tises.release(sq.tis)
     objects.pds.release([sq.wq.pd])
+    objects.drop(sq.wq.buffer)
     return Done()
 
 

@@ -202,7 +202,7 @@ class FakeDriver:
             (addr,) = struct.unpack_from(">Q", block, 0x230)
         out = out[:outlen]
         if out[0]:
-            raise Refused(out[0], struct.unpack_from(">I", out, 4)[0])
+            raise Refused(out[0], struct.unpack_from(">I", entry, 0x24)[0])
         return out
 
     def command(self, data: bytes, outlen: int = 16) -> bytes:

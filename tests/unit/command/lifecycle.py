@@ -478,9 +478,9 @@ class Driver(FakeDriver):
         self.take_pages()
         self.run(Op.DISABLE_HCA, c.EnableHcaIn(), c.EnableHcaOut)
 
-    def up(self) -> None:
+    def up(self, channels: int = 2) -> None:
         """Everything until traffic may flow."""
         self.enable()
         self.load()
         self.probe()
-        self.open()
+        self.open(channels)
