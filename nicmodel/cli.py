@@ -92,7 +92,10 @@ def _parser() -> _Parser:
     _add_up(commands)
     _add_shell(commands)
     _add_test(commands)
-    _add(commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type.")
+    doctor = _add(
+        commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type."
+    )
+    _add_kernel(doctor)
     _add(commands, "commands", _commands, "List the device commands that the model supports.")
     return parser
 
@@ -154,7 +157,8 @@ def _add_up(commands: Any) -> None:
         _testbed("up"),
         "Boot guests with one NIC each, ready to use, until Ctrl-C.",
         """\
-        The guests are on one switch and have addresses; 'nicmodel shell' opens one.
+        The guests and a tap of the host are on one switch and have addresses;
+        'nicmodel shell' opens one.
 
         examples:
           nicmodel up
@@ -174,6 +178,8 @@ def _add_shell(commands: Any) -> None:
         _testbed("shell"),
         "Open a shell in a guest of 'nicmodel up', or run one command there.",
         """\
+        Without a command it is the console of the guest; Ctrl-] leaves it.
+
         examples:
           nicmodel shell
           nicmodel shell b
@@ -206,12 +212,16 @@ def _add_test(commands: Any) -> None:
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
     """Add what every command that boots guests may be told."""
-    parser.add_argument("--kernel", metavar="K", help="package, or path of a built kernel tree")
+    _add_kernel(parser)
     parser.add_argument(
         "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto tries KVM first"
     )
     parser.add_argument("--connect", metavar="URI", help="libvirt to use; its own one by default")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of all that is random")
+
+
+def _add_kernel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernel", metavar="K", help="package, or path of a built kernel tree")
 
 
 def _add(
