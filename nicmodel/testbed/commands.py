@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands of the testbed: ``up``, ``shell``, ``test`` and ``doctor``."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import tty
+from pathlib import Path
+from select import select
+from string import ascii_lowercase
+from typing import Any
+
+from nicmodel.errors import UserError
+from nicmodel.testbed import doctor as examination
+from nicmodel.testbed import kernel, leftovers
+from nicmodel.testbed.agent import Completed
+from nicmodel.testbed.domain import ModelNic, VmSpec
+from nicmodel.testbed.errors import GuestError
+from nicmodel.testbed.lab import Lab, LabOptions
+from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS, plugin
+
+UP_FILE = BUILD / "up.json"
+"""What ``shell`` needs to know of a running ``up``: its process and the lab's scratch folder."""
+
+MOST_GUESTS = len(ascii_lowercase)
+LEAVE = b"\x1d"  # Ctrl-]
+COMMAND_SECONDS = 24 * 3600.0
+
+
+def up(args: argparse.Namespace) -> int:
+    """Boot guests on one switch, with a host tap, until Ctrl-C or SIGTERM."""
+    if args.guests > MOST_GUESTS:
+        raise UserError(f"{args.guests} guests are too many: {MOST_GUESTS} have a name.")
+    _refuse_second()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Lab(_options(args)) as lab:
+            _run_up(lab, args)
+    except KeyboardInterrupt:
+        print("all guests have ended")
+    except GuestError as error:
+        raise UserError(f"{error}: look at the newest folder in {BUILD / 'runs'}.") from error
+    finally:
+        if _owner() is None:
+            UP_FILE.unlink(missing_ok=True)
+    return 0
+
+
+def shell(args: argparse.Namespace) -> int:
+    """Talk to a guest of a running ``up``: its console, or one command (also from stdin)."""
+    scratch = _running_up()
+    guest: str = args.guest
+    console = scratch / f"{guest}.console"
+    if not console.exists():
+        names = sorted(path.stem for path in scratch.glob("*.console"))
+        raise UserError(f"there is no guest {guest}; there are: {', '.join(names)}.")
+    if args.command:
+        return _ask(scratch, guest, shlex.join(args.command))
+    if not sys.stdin.isatty():
+        return _ask(scratch, guest, sys.stdin.read())
+    return _talk(console, guest)
+
+
+def test(args: argparse.Namespace) -> int:
+    """Run the suite in guests; the exit status is 0, 1 or 4 (nothing could run)."""
+    junit = args.junit or RESULTS / "vm.xml"
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "nicmodel.testbed.pytest_plugin"),
+        *(str(CHECKOUT / "tests/vm"), "-q", "--accel", args.accel),
+        *("--tap-file", str(RESULTS / "vm.tap"), "--junit-xml", str(junit.absolute())),
+    ]
+    for flag, value in (
+        ("-k", args.expression),
+        ("--kernel", args.kernel),
+        ("--connect", args.connect),
+        ("--seed", args.seed),
+    ):
+        if value is not None:
+            command += [flag, str(value)]
+    child = subprocess.Popen(command, cwd=CHECKOUT)
+    # Ctrl-C reaches the child too, which cleans up; this process only waits for its verdict
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: child.terminate())
+    status = child.wait()
+    if status == 2:
+        raise KeyboardInterrupt
+    return status if status in (0, 4) else 1
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Print the table of checks; the exit status is 4 if something is missing."""
+    fine = True
+    results = examination.checks(getattr(args, "kernel", None) or kernel.DEFAULT)
+    for check in results:
+        fine = fine and check.fine
+        for line in examination.table(iter([check])):
+            print(line, flush=True)
+    return 0 if fine else 4
+
+
+def _options(args: argparse.Namespace) -> LabOptions:
+    chosen: dict[str, Any] = {"acceleration": args.accel}
+    if args.connect:
+        chosen["connect"] = args.connect
+    if args.kernel:
+        chosen["kernel"] = args.kernel
+    if args.seed is not None:
+        chosen["seed"] = args.seed
+    return LabOptions(**chosen)
+
+
+def _run_up(lab: Lab, args: argparse.Namespace) -> None:
+    names = ascii_lowercase[: args.guests]
+    host = lab.host_network("host")
+    sockets = {name: lab.scratch / f"{name}.sock" for name in names}
+    lab.model(
+        {
+            "run": {"seed": lab.seed},
+            "nic": [{"name": name, "socket": str(path)} for name, path in sockets.items()],
+            "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
+        }
+    )
+    print(f"booting {len(names)} guests ({lab.acceleration.name}), seed {lab.seed}", flush=True)
+    lab.boot(
+        *(
+            VmSpec(
+                name,
+                memory_mib=args.memory,
+                vcpus=args.cpus,
+                nics=(ModelNic(sockets[name], plugin()),),
+            )
+            for name in names
+        )
+    )
+    for number, vm in enumerate(lab.guests(), 1):
+        vm.run(
+            f"ip addr add 10.77.0.{number}/24 dev eth0 && "
+            f"ip addr add fd00:77::{number:x}/64 dev eth0 nodad && ip link set eth0 up"
+        )
+        print(f"guest {vm.name}: 10.77.0.{number} fd00:77::{number:x}, nicmodel shell {vm.name}")
+    print(f"host:    {' '.join(host.addresses)}, ip netns exec {host.namespace} COMMAND")
+    print(f"consoles and events: {lab.folder}")
+    print("Ctrl-C ends it", flush=True)
+    _answer(lab)
+
+
+def _answer(lab: Lab) -> None:
+    """Run commands for ``shell`` until a signal comes."""
+    guests = {vm.name: vm for vm in lab.guests()}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(lab.scratch / "control"))
+        listener.listen()
+        me = leftovers.process(os.getpid())
+        assert me is not None
+        UP_FILE.write_text(json.dumps({"pid": me.pid, "start": me.start, "at": str(lab.scratch)}))
+        while True:
+            peer, _ = listener.accept()
+            with peer, peer.makefile("rw") as lines:
+                try:
+                    request = json.loads(lines.readline())
+                    done = guests[request["guest"]].run(
+                        request["command"], timeout=COMMAND_SECONDS, check=False
+                    )
+                except GuestError as error:
+                    done = Completed("", 1, "", f"nicmodel: {error}\n")
+                except (ValueError, KeyError, ConnectionError):
+                    continue  # whoever that was is no shell of ours
+                try:
+                    lines.write(json.dumps([done.status, done.stdout, done.stderr]) + "\n")
+                    lines.flush()
+                except ConnectionError:
+                    continue  # the shell was interrupted
+
+
+def _ask(scratch: Path, guest: str, command: str) -> int:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(scratch / "control"))
+        with connection.makefile("rw") as lines:
+            lines.write(json.dumps({"guest": guest, "command": command}) + "\n")
+            lines.flush()
+            answer = lines.readline()
+    if not answer:
+        raise UserError("nicmodel up has ended.")
+    status, out, err = json.loads(answer)
+    sys.stdout.write(out)
+    sys.stderr.write(err)
+    return int(status)
+
+
+def _talk(console: Path, guest: str) -> int:
+    """Connect the terminal with a serial console until Ctrl-] or its end."""
+    print(f"console of {guest}; Ctrl-] leaves it", flush=True)
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(console))
+        tty.setraw(keyboard)
+        try:
+            columns, rows = os.get_terminal_size(keyboard)
+            line.sendall(f"\nstty rows {rows} cols {columns}\n".encode())
+            while True:
+                ready, _, _ = select([keyboard, line], [], [])
+                if line in ready:
+                    text = line.recv(4096)
+                    if not text:
+                        break
+                    os.write(sys.stdout.fileno(), text)
+                if keyboard in ready:
+                    keys = os.read(keyboard, 4096)
+                    if LEAVE in keys or not keys:
+                        break
+                    line.sendall(keys)
+        finally:
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+    print()
+    return 0
+
+
+def _owner() -> dict[str, Any] | None:
+    """Return what UP_FILE says, if the process that wrote it still runs."""
+    try:
+        found: dict[str, Any] = json.loads(UP_FILE.read_text())
+        alive = leftovers.Process(found["pid"], found["start"]).alive()
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return found if alive and found["pid"] != os.getpid() else None
+
+
+def _refuse_second() -> None:
+    if (running := _owner()) is not None:
+        raise UserError(f"nicmodel up runs already (process {running['pid']}): end it first.")
+
+
+def _running_up() -> Path:
+    running = _owner()
+    if running is None:
+        raise UserError("no guests are up here: start them with nicmodel up.")
+    return Path(running["at"])
