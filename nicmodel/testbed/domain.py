@@ -15,6 +15,7 @@ FIRST_OWN_SLOT = 0x10
 
 Accelerator = Literal["kvm", "tcg"]
 PeerModel = Literal["e1000e", "virtio-net-pci"]
+End = Literal["listen", "connect"]
 
 # Mitigations cost most of a system call under emulation; a panic stops the guest, its console
 # tells; networking names stay eth0, eth1 in PCI order.
@@ -45,7 +46,7 @@ class PeerNic:
 
     model: PeerModel
     cable: Path
-    end: Literal["listen", "connect"]
+    end: End
     mac: str
 
 
