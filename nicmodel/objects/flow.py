@@ -9,13 +9,28 @@ entries costs one look per group.
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 
 from nicmodel.errors import CommandError
 from nicmodel.objects.table import ObjectTable
 from nicmodel.objects.transport import Tir
 from nicmodel.spec.status import CommandStatus
+from nicmodel.spec.steering import MissAction
 from nicmodel.units import GroupId, TableId, Tirn
+
+__all__ = [
+    "MAX_ENTRIES",
+    "MAX_GROUPS",
+    "MAX_TABLES",
+    "Destinations",
+    "FlowAction",
+    "FlowEntry",
+    "FlowGroup",
+    "FlowTable",
+    "MissAction",
+    "Steering",
+    "TableConfig",
+]
 
 MAX_TABLES = 1 << 12
 """Live flow tables; the driver needs fewer than 100."""
@@ -25,15 +40,6 @@ MAX_GROUPS = 1 << 14
 
 MAX_ENTRIES = 1 << 18
 """Live entries over all tables (``log_max_flow`` 18): bounds what a guest can make us keep."""
-
-
-class MissAction(IntEnum):
-    """``table_miss_action``."""
-
-    DEFAULT = 0
-    """NIC receive: drop."""
-    FORWARD = 1
-    """Go on in table ``table_miss_id``."""
 
 
 class FlowAction(IntFlag):

@@ -5,26 +5,20 @@ What moves (indices, doorbells) lives in ``nicmodel.queues``; here is what firmw
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 
+from nicmodel.spec.contexts import QueueState, WqType
 from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Pdn, Rqn, Sqn, Tisn, Uar
 
-
-class QueueState(IntEnum):
-    """State of an SQ or RQ (``mlx5_ifc.h`` MLX5_SQC_STATE_*, MLX5_RQC_STATE_*)."""
-
-    RST = 0x0
-    RDY = 0x1
-    ERR = 0x3
-
-
-class WqType(IntEnum):
-    """``wq.wq_type``."""
-
-    LINKED_LIST = 0x0
-    CYCLIC = 0x1
-    LINKED_LIST_STRIDING_RQ = 0x2
-    CYCLIC_STRIDING_RQ = 0x3
+__all__ = [
+    "CqConfig",
+    "EqConfig",
+    "PageList",
+    "QueueState",
+    "RqConfig",
+    "SqConfig",
+    "WqConfig",
+    "WqType",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,19 @@
 """Transport objects: what stands between steering and queues, and memory keys."""
 
 from dataclasses import dataclass
-from enum import IntEnum
 
+from nicmodel.spec.contexts import RxHashFn, TirDispType
 from nicmodel.units import GuestAddr, Mkey, Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
+
+__all__ = [
+    "HashFields",
+    "MemoryKey",
+    "Rqt",
+    "RxHashFn",
+    "Tir",
+    "TirDispType",
+    "Tis",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +37,6 @@ class Tis:
     tls_en: bool
     transport_domain: Tdn
     pd: Pdn
-
-
-class TirDispType(IntEnum):
-    """``tirc.disp_type``: where frames go (MLX5_TIRC_DISP_TYPE_*)."""
-
-    DIRECT = 0x0
-    """To ``inline_rqn``."""
-    INDIRECT = 0x1
-    """To a queue of the RQT, chosen by hash."""
-
-
-class RxHashFn(IntEnum):
-    """``tirc.rx_hash_fn`` (MLX5_RX_HASH_FN_*)."""
-
-    NONE = 0x0
-    """No hash: always the first queue."""
-    INVERTED_XOR8 = 0x1
-    """XOR of the bytes, inverted."""
-    TOEPLITZ = 0x2
-    """Toeplitz with the TIR's key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,54 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Contexts of queues and transport objects, as CREATE commands carry them (``mlx5_ifc.h``)."""
 
+from enum import IntEnum
+
 from nicmodel.spec.layout import Layout, bits, layout, nested, raw, tail, u8, u16, u32, u64
 from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Pdn, Rqn, Rqtn, Tdn, Tisn, Uar
+
+
+class QueueState(IntEnum):
+    """State of an SQ or RQ (``mlx5_ifc.h`` MLX5_SQC_STATE_*, MLX5_RQC_STATE_*)."""
+
+    RST = 0x0
+    """Does nothing; indices are zero."""
+    RDY = 0x1
+    """Works."""
+    ERR = 0x3
+    """Failed; WQEs are flushed."""
+
+
+class WqType(IntEnum):
+    """``wq.wq_type`` (MLX5_WQ_TYPE_*)."""
+
+    LINKED_LIST = 0x0
+    """WQEs name their successors."""
+    CYCLIC = 0x1
+    """A ring of WQEs."""
+    LINKED_LIST_STRIDING_RQ = 0x2
+    """Linked, many frames to a WQE."""
+    CYCLIC_STRIDING_RQ = 0x3
+    """A ring, many frames to a WQE."""
+
+
+class TirDispType(IntEnum):
+    """``tirc.disp_type``: where frames go (MLX5_TIRC_DISP_TYPE_*)."""
+
+    DIRECT = 0x0
+    """To ``inline_rqn``."""
+    INDIRECT = 0x1
+    """To a queue of the RQT, chosen by hash."""
+
+
+class RxHashFn(IntEnum):
+    """``tirc.rx_hash_fn`` (MLX5_RX_HASH_FN_*)."""
+
+    NONE = 0x0
+    """No hash: always the first queue."""
+    INVERTED_XOR8 = 0x1
+    """XOR of the bytes, inverted."""
+    TOEPLITZ = 0x2
+    """Toeplitz with the TIR's key."""
 
 
 @layout(0x40, ifc="eqc")
@@ -56,7 +102,7 @@ class Cqc(Layout):
 class Wq(Layout):
     """Work queue: the part that send and receive queues share; its pages follow."""
 
-    wq_type: int = bits(0x0, 31, 28)
+    wq_type: WqType = bits(0x0, 31, 28)
     wq_signature: bool = bits(0x0, 27, 27)
     end_padding_mode: int = bits(0x0, 26, 25)
     cd_slave: bool = bits(0x0, 24, 24)
@@ -98,7 +144,7 @@ class Sqc(Layout):
     flush_in_error_en: bool = bits(0x0, 28, 28)
     allow_multi_pkt_send_wqe: bool = bits(0x0, 27, 27)
     min_wqe_inline_mode: int = bits(0x0, 26, 24)
-    state: int = bits(0x0, 23, 20)
+    state: QueueState = bits(0x0, 23, 20)
     reg_umr: bool = bits(0x0, 19, 19)
     allow_swp: bool = bits(0x0, 18, 18)
     hairpin: bool = bits(0x0, 17, 17)
@@ -124,7 +170,7 @@ class Rqc(Layout):
     scatter_fcs: bool = bits(0x0, 29, 29)
     vsd: bool = bits(0x0, 28, 28)
     mem_rq_type: int = bits(0x0, 27, 24)
-    state: int = bits(0x0, 23, 20)
+    state: QueueState = bits(0x0, 23, 20)
     flush_in_error_en: bool = bits(0x0, 18, 18)
     hairpin: bool = bits(0x0, 17, 17)
     ts_format: int = bits(0x0, 5, 4)
@@ -166,7 +212,7 @@ class RxHashFieldSelect(Layout):
 class Tirc(Layout):
     """Transport interface receive context: what becomes of frames that were steered here."""
 
-    disp_type: int = bits(0x4, 31, 28)
+    disp_type: TirDispType = bits(0x4, 31, 28)
     tls_en: bool = bits(0x4, 27, 27)
     lro_timeout_period_usecs: int = bits(0x10, 27, 12)
     packet_merge_mask: int = bits(0x10, 11, 8)
@@ -175,7 +221,7 @@ class Tirc(Layout):
     rx_hash_symmetric: bool = bits(0x20, 31, 31)
     tunneled_offload_en: bool = bits(0x20, 29, 29)
     indirect_table: Rqtn = bits(0x20, 23, 0)
-    rx_hash_fn: int = bits(0x24, 31, 28)
+    rx_hash_fn: RxHashFn = bits(0x24, 31, 28)
     self_lb_block: int = bits(0x24, 25, 24)
     transport_domain: Tdn = bits(0x24, 23, 0)
     rx_hash_toeplitz_key: bytes = raw(0x28, 40)

@@ -1,8 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Flow tables, groups and entries (``mlx5_ifc.h``)."""
 
+from enum import IntEnum
+
 from nicmodel.spec.layout import Layout, bits, layout, nested, raw, tail, u8, u16, u32, u64
 from nicmodel.units import GroupId, TableId
+
+
+class MissAction(IntEnum):
+    """``table_miss_action`` (MLX5_FLOW_TABLE_MISS_ACTION_*)."""
+
+    DEFAULT = 0
+    """NIC receive: drop."""
+    FORWARD = 1
+    """Go on in table ``table_miss_id``."""
+
+
+class DestinationType(IntEnum):
+    """``destination_type`` (MLX5_FLOW_DESTINATION_TYPE_*)."""
+
+    VPORT = 0x0
+    """A vport: e-switch only."""
+    FLOW_TABLE = 0x1
+    """Go on in a flow table."""
+    TIR = 0x2
+    """Receive."""
 
 
 @layout(0x28, ifc="flow_table_context")
@@ -13,7 +35,7 @@ class FlowTableContext(Layout):
     decap_en: bool = bits(0x0, 30, 30)
     sw_owner: bool = bits(0x0, 29, 29)
     termination_table: bool = bits(0x0, 28, 28)
-    table_miss_action: int = bits(0x0, 27, 24)
+    table_miss_action: MissAction = bits(0x0, 27, 24)
     level: int = u8(0x1)
     log_size: int = u8(0x3)
     table_miss_id: TableId = bits(0x4, 23, 0)
@@ -105,7 +127,7 @@ class FteMatchParam(Layout):
 class DestFormatStruct(Layout):
     """One destination of an entry."""
 
-    destination_type: int = u8(0x0)
+    destination_type: DestinationType = u8(0x0)
     destination_id: int = bits(0x0, 23, 0)
     destination_eswitch_owner_vhca_id_valid: bool = bits(0x4, 31, 31)
     packet_reformat: bool = bits(0x4, 30, 30)

@@ -46,11 +46,7 @@ def doorbell_record(addr: GuestAddr) -> GuestAddr:
 
 def work_queue(firmware: Firmware, wq: Wq, *, log_strides: range) -> WqConfig:
     """The configuration of a cyclic work queue whose WQEs have one of ``log_strides`` bytes."""
-    try:
-        kind = WqType(wq.wq_type)
-    except ValueError:
-        kind = WqType.LINKED_LIST
-    if kind is not WqType.CYCLIC or wq.wq_umem_valid or wq.dbr_umem_valid:
+    if wq.wq_type is not WqType.CYCLIC or wq.wq_umem_valid or wq.dbr_umem_valid:
         raise CommandError(
             CommandStatus.BAD_PARAM, "only cyclic work queues with pages of their own are supported"
         )
@@ -63,7 +59,7 @@ def work_queue(firmware: Firmware, wq: Wq, *, log_strides: range) -> WqConfig:
         firmware.objects.pds.get(wq.pd)
     length = 1 << wq.log_wq_sz + wq.log_wq_stride
     return WqConfig(
-        kind=kind,
+        kind=wq.wq_type,
         log_size=wq.log_wq_sz,
         log_stride=wq.log_wq_stride,
         pd=wq.pd,

@@ -12,7 +12,6 @@ from nicmodel.objects.flow import (
     Destinations,
     FlowAction,
     FlowEntry,
-    MissAction,
     TableConfig,
 )
 from nicmodel.offload.steer import MATCHABLE
@@ -31,7 +30,7 @@ from nicmodel.spec.commands import (
 )
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.status import CommandStatus
-from nicmodel.spec.steering import FlowContext, FlowTableContext, FteMatchSetLyr24
+from nicmodel.spec.steering import DestinationType, FlowContext, FlowTableContext, FteMatchSetLyr24
 from nicmodel.units import GroupId, TableId, Tirn
 
 NIC_RX = 0
@@ -39,12 +38,6 @@ NIC_RX = 0
 
 OUTER_HEADERS = 1
 """Bit of ``match_criteria_enable`` for ``outer_headers``."""
-
-DEST_TABLE = 1
-"""``destination_type`` of a flow table (MLX5_FLOW_DESTINATION_TYPE_FLOW_TABLE)."""
-
-DEST_TIR = 2
-"""``destination_type`` of a TIR (MLX5_FLOW_DESTINATION_TYPE_TIR)."""
 
 DISCONNECT = 1
 """``op_mod`` of SET_FLOW_TABLE_ROOT: no root any more."""
@@ -89,18 +82,9 @@ def _table_config(firmware: Firmware, context: FlowTableContext) -> TableConfig:
     return TableConfig(
         level=context.level,
         log_size=context.log_size,
-        miss_action=_miss_action(context),
+        miss_action=context.table_miss_action,
         miss_id=context.table_miss_id,
     )
-
-
-def _miss_action(context: FlowTableContext) -> MissAction:
-    try:
-        return MissAction(context.table_miss_action)
-    except ValueError:
-        raise CommandError(
-            CommandStatus.BAD_PARAM, f"there is no miss action {context.table_miss_action}"
-        ) from None
 
 
 @command(CommandOpcode.CREATE_FLOW_TABLE, request=CreateFlowTableIn, reply=CreateFlowTableOut)
@@ -122,7 +106,7 @@ def modify_flow_table(firmware: Firmware, request: ModifyFlowTableIn) -> Done:
     context = request.flow_table_context
     steering.modify_table(
         table.table_id,
-        replace(table.config, miss_action=_miss_action(context), miss_id=context.table_miss_id),
+        replace(table.config, miss_action=context.table_miss_action, miss_id=context.table_miss_id),
     )
     return Done()
 
@@ -233,11 +217,13 @@ def _destinations(context: FlowContext) -> Destinations:
             f"{count} destinations are announced, {len(context.destination)} follow",
         )
     listed = context.destination[:count]
-    if any(one.destination_type not in (DEST_TABLE, DEST_TIR) for one in listed):
+    if any(one.destination_type is DestinationType.VPORT for one in listed):
         raise CommandError(CommandStatus.BAD_PARAM, "a destination is no TIR and no flow table")
+
+    def of(kind: DestinationType) -> list[int]:
+        return [one.destination_id for one in listed if one.destination_type is kind]
+
     return Destinations(
-        tirs=tuple(Tirn(one.destination_id) for one in listed if one.destination_type == DEST_TIR),
-        tables=tuple(
-            TableId(one.destination_id) for one in listed if one.destination_type == DEST_TABLE
-        ),
+        tirs=tuple(Tirn(number) for number in of(DestinationType.TIR)),
+        tables=tuple(TableId(number) for number in of(DestinationType.FLOW_TABLE)),
     )

@@ -7,7 +7,7 @@ from enum import IntFlag
 from nicmodel.command.declaration import command
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.verbs.buffer import work_queue, work_queue_context
-from nicmodel.command.verbs.sq import next_state
+from nicmodel.command.verbs.sq import check_transition
 from nicmodel.errors import CommandError
 from nicmodel.objects.queue import QueueState, RqConfig
 from nicmodel.spec.commands import (
@@ -51,7 +51,7 @@ def _check(context: Rqc) -> None:
 def create_rq(firmware: Firmware, request: CreateRqIn) -> CreateRqOut:
     """Create a cyclic receive queue in state RST."""
     objects, context = firmware.objects, request.ctx
-    if context.state != QueueState.RST:
+    if context.state is not QueueState.RST:
         raise CommandError(CommandStatus.BAD_PARAM, "a receive queue starts in state RST")
     _check(context)
     objects.cqs.get(context.cqn)
@@ -86,7 +86,8 @@ def modify_rq(firmware: Firmware, request: ModifyRqIn) -> Done:
             CommandStatus.BAD_PARAM, f"modify_bitmask {request.modify_bitmask:#x} is not supported"
         )
     present = firmware.queues.rq_state(rq.rqn)
-    state = next_state("RQ", rq.rqn, request.rq_state, present, context.state)
+    state = context.state
+    check_transition("RQ", rq.rqn, request.rq_state, present, state)
     changed = rq
     if ModifyRq.VSD in select:
         changed = replace(changed, vlan_strip_disable=context.vsd)

@@ -31,8 +31,10 @@ TRANSITIONS = {
 """Legal changes of state of send and receive queues (``en/reporter_*.c``)."""
 
 
-def next_state(kind: str, number: int, claimed: int, present: QueueState, new: int) -> QueueState:
-    """The state that MODIFY asks for. The driver must know the present one (``claimed``)."""
+def check_transition(
+    kind: str, number: int, claimed: int, present: QueueState, new: QueueState
+) -> None:
+    """May MODIFY change the state so? The driver must know the present one (``claimed``)."""
     if claimed != present:
         raise CommandError(
             CommandStatus.BAD_RES_STATE,
@@ -41,16 +43,15 @@ def next_state(kind: str, number: int, claimed: int, present: QueueState, new: i
     if new not in TRANSITIONS[present]:
         raise CommandError(
             CommandStatus.BAD_RES_STATE,
-            f"{kind} {number:#x} cannot go from {present.name} to state {new}",
+            f"{kind} {number:#x} cannot go from {present.name} to {new.name}",
         )
-    return QueueState(new)
 
 
 @command(CommandOpcode.CREATE_SQ, request=CreateSqIn, reply=CreateSqOut)
 def create_sq(firmware: Firmware, request: CreateSqIn) -> CreateSqOut:
     """Create a send queue in state RST; with a TIS it may send, without one it is internal."""
     objects, context = firmware.objects, request.ctx
-    if context.state != QueueState.RST:
+    if context.state is not QueueState.RST:
         raise CommandError(CommandStatus.BAD_PARAM, "a send queue starts in state RST")
     if context.tis_lst_sz > 1 or context.hairpin:
         raise CommandError(
@@ -80,7 +81,8 @@ def modify_sq(firmware: Firmware, request: ModifySqIn) -> Done:
     if request.modify_bitmask:
         raise CommandError(CommandStatus.BAD_PARAM, "only the state of an SQ can be modified")
     present = firmware.queues.sq_state(sq.sqn)
-    state = next_state("SQ", sq.sqn, request.sq_state, present, request.ctx.state)
+    state = request.ctx.state
+    check_transition("SQ", sq.sqn, request.sq_state, present, state)
     if state is not present:
         firmware.queues.modify_sq(sq.sqn, state)
     return Done()

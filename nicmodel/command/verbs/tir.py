@@ -7,9 +7,9 @@ from enum import IntFlag
 from nicmodel.command.declaration import command
 from nicmodel.command.firmware import Firmware
 from nicmodel.errors import CommandError
-from nicmodel.objects.transport import HashFields, RxHashFn, Tir, TirDispType
+from nicmodel.objects.transport import HashFields, Tir, TirDispType
 from nicmodel.spec.commands import CreateTirIn, CreateTirOut, DestroyTirIn, Done, ModifyTirIn
-from nicmodel.spec.contexts import RxHashFieldSelect, Tirc
+from nicmodel.spec.contexts import RxHashFieldSelect
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.status import CommandStatus
 from nicmodel.units import Rqn, Rqtn
@@ -43,15 +43,6 @@ def _hash_fields(select: RxHashFieldSelect) -> HashFields:
     )
 
 
-def _hash_fn(context: Tirc) -> RxHashFn:
-    try:
-        return RxHashFn(context.rx_hash_fn)
-    except ValueError:
-        raise CommandError(
-            CommandStatus.BAD_PARAM, f"there is no hash function {context.rx_hash_fn}"
-        ) from None
-
-
 @command(CommandOpcode.CREATE_TIR, request=CreateTirIn, reply=CreateTirOut)
 def create_tir(firmware: Firmware, request: CreateTirIn) -> CreateTirOut:
     """Create a TIR that hands frames to one receive queue, or to one of an RQT by hash."""
@@ -62,20 +53,17 @@ def create_tir(firmware: Firmware, request: CreateTirIn) -> CreateTirOut:
     if context.tls_en and not firmware.profile.general.tls_rx:
         raise CommandError(CommandStatus.BAD_PARAM, "TLS receive offload is not offered")
     rqn, rqtn = Rqn(0), Rqtn(0)
-    if context.disp_type == TirDispType.DIRECT:
+    if context.disp_type is TirDispType.DIRECT:
         rqn = objects.rqs.get(context.inline_rqn).rqn
-    elif context.disp_type == TirDispType.INDIRECT:
-        rqtn = objects.rqts.get(context.indirect_table).rqtn
     else:
-        raise CommandError(CommandStatus.BAD_PARAM, f"there is no disp_type {context.disp_type}")
-    disp_type, hash_fn = TirDispType(context.disp_type), _hash_fn(context)
+        rqtn = objects.rqts.get(context.indirect_table).rqtn
     tir = objects.tirs.create(
         lambda tirn: Tir(
             tirn=tirn,
-            disp_type=disp_type,
+            disp_type=context.disp_type,
             inline_rqn=rqn,
             rqtn=rqtn,
-            rx_hash_fn=hash_fn,
+            rx_hash_fn=context.rx_hash_fn,
             symmetric=context.rx_hash_symmetric,
             toeplitz_key=context.rx_hash_toeplitz_key,
             outer_fields=_hash_fields(context.rx_hash_field_selector_outer),
@@ -108,7 +96,7 @@ def modify_tir(firmware: Firmware, request: ModifyTirIn) -> Done:
     if bitmask.hash:
         tir = replace(
             tir,
-            rx_hash_fn=_hash_fn(context),
+            rx_hash_fn=context.rx_hash_fn,
             symmetric=context.rx_hash_symmetric,
             toeplitz_key=context.rx_hash_toeplitz_key,
             outer_fields=_hash_fields(context.rx_hash_field_selector_outer),

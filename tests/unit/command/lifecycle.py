@@ -8,22 +8,28 @@ from nicmodel.spec.contexts import (
     Cqc,
     Eqc,
     Mkc,
+    QueueState,
     Rqc,
     Rqtc,
     RxHashFieldSelect,
+    RxHashFn,
     Sqc,
     Tirc,
+    TirDispType,
     Tisc,
     Wq,
+    WqType,
 )
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.registers import PaosReg, PmtuReg
 from nicmodel.spec.steering import (
     DestFormatStruct,
+    DestinationType,
     FlowContext,
     FlowTableContext,
     FteMatchParam,
     FteMatchSetLyr24,
+    MissAction,
 )
 from nicmodel.spec.vport import ModifyNicVportFieldSelect, NicVportContext
 from nicmodel.units import (
@@ -51,8 +57,7 @@ from tests.unit.command.fake_driver import (
     FakeDriver,
 )
 
-MISS_FORWARD = 1
-TO_TABLE, TO_TIR = 1, 2
+TO_TABLE, TO_TIR = DestinationType.FLOW_TABLE, DestinationType.TIR
 
 
 @dataclass
@@ -216,7 +221,7 @@ class Driver(FakeDriver):
 
     def wq(self, log_size: int, log_stride: int) -> Wq:
         return Wq(
-            wq_type=1,
+            wq_type=WqType.CYCLIC,
             pd=self.pd,
             uar_page=self.uar,
             dbr_addr=self.dbr(),
@@ -228,7 +233,9 @@ class Driver(FakeDriver):
     def create_rq(self, cqn: Cqn, log_size: int) -> Rqn:
         context = Rqc(cqn=cqn, counter_set_id=self.counter_sets[0], wq=self.wq(log_size, 4))
         rqn = self.run(Op.CREATE_RQ, c.CreateRqIn(ctx=context), c.CreateRqOut).rqn
-        self.run(Op.MODIFY_RQ, c.ModifyRqIn(rq_state=0, rqn=rqn, ctx=Rqc(state=1)), c.Done)
+        self.run(
+            Op.MODIFY_RQ, c.ModifyRqIn(rq_state=0, rqn=rqn, ctx=Rqc(state=QueueState.RDY)), c.Done
+        )
         return rqn
 
     def create_sq(self, cqn: Cqn, tis: tuple[Tisn, ...]) -> Sqn:
@@ -239,7 +246,9 @@ class Driver(FakeDriver):
             wq=self.wq(10, 6),
         )
         sqn = self.run(Op.CREATE_SQ, c.CreateSqIn(ctx=context), c.CreateSqOut).sqn
-        self.run(Op.MODIFY_SQ, c.ModifySqIn(sq_state=0, sqn=sqn, ctx=Sqc(state=1)), c.Done)
+        self.run(
+            Op.MODIFY_SQ, c.ModifySqIn(sq_state=0, sqn=sqn, ctx=Sqc(state=QueueState.RDY)), c.Done
+        )
         return sqn
 
     def create_rqt(self, rqns: list[Rqn], max_size: int) -> Rqtn:
@@ -255,9 +264,9 @@ class Driver(FakeDriver):
 
     def create_tir(self, rqtn: Rqtn, hash_fn: int, fields: int) -> Tirn:
         context = Tirc(
-            disp_type=1,
+            disp_type=TirDispType.INDIRECT,
             indirect_table=rqtn,
-            rx_hash_fn=hash_fn,
+            rx_hash_fn=RxHashFn(hash_fn),
             rx_hash_symmetric=True,
             rx_hash_toeplitz_key=bytes(range(40)),
             rx_hash_field_selector_outer=RxHashFieldSelect(selected_fields=fields),
@@ -270,7 +279,7 @@ class Driver(FakeDriver):
 
     def create_table(self, level: int, log_size: int, miss: TableId | None = None) -> TableId:
         context = FlowTableContext(
-            table_miss_action=MISS_FORWARD if miss else 0,
+            table_miss_action=MissAction.FORWARD if miss else MissAction.DEFAULT,
             level=level,
             log_size=log_size,
             table_miss_id=miss or TableId(0),
@@ -287,7 +296,7 @@ class Driver(FakeDriver):
         self.run(Op.SET_FLOW_TABLE_ROOT, c.SetFlowTableRootIn(table_id=table), c.Done)
 
     def modify_miss(self, table: TableId, miss: TableId) -> None:
-        context = FlowTableContext(table_miss_action=MISS_FORWARD, table_miss_id=miss)
+        context = FlowTableContext(table_miss_action=MissAction.FORWARD, table_miss_id=miss)
         request = c.ModifyFlowTableIn(
             modify_field_select=1, table_id=table, flow_table_context=context
         )
@@ -311,7 +320,7 @@ class Driver(FakeDriver):
         group: GroupId,
         index: int,
         value: FteMatchSetLyr24,
-        kind: int,
+        kind: DestinationType,
         number: int,
         modify: bool = False,
     ) -> None:
