@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nicmodel.testbed.domain import ModelNic, PeerNic, VmSpec
+from nicmodel.testbed.domain import End, ModelNic, PeerNic, VmSpec
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, plugin
 from nicmodel.testbed.vm import Vm
@@ -26,6 +26,7 @@ RESULTS = BUILD / "bench" / "results.json"
 
 OURS, PEER = "eth0", "eth1"
 """Interfaces of the guests; PCI order."""
+_ENDS: dict[str, End] = {"a": "listen", "b": "connect"}
 _NETS = {OURS: "10.77.0", PEER: "10.78.0"}
 
 
@@ -46,7 +47,7 @@ def run(options: LabOptions | None = None) -> list[Result]:
     """Boot two guests with both NICs, measure, print the table, write ``results.json``."""
     with Lab(options) as lab:
         sockets = {name: lab.scratch / f"{name}.sock" for name in "ab"}
-        cables = {name: lab.scratch / f"{name}.cable" for name in "ab"}
+        cable = lab.scratch / "cable"
         lab.model(
             {
                 "nic": [
@@ -60,10 +61,10 @@ def run(options: LabOptions | None = None) -> list[Result]:
                 name,
                 nics=(
                     ModelNic(sockets[name], plugin()),
-                    PeerNic("e1000e", cables[name], cables[other], f"02:00:00:00:01:0{i}"),
+                    PeerNic("e1000e", cable, end, f"02:00:00:00:01:0{number}"),
                 ),
             )
-            for i, (name, other) in enumerate((("a", "b"), ("b", "a")), 1)
+            for number, (name, end) in enumerate(_ENDS.items(), 1)
         ]
         a, b = lab.boot(*specs)
         print(f"guests are up ({lab.acceleration.name}); {ROUNDS} rounds", flush=True)
