@@ -531,20 +531,6 @@ class DestroyTirIn(Layout):
     tirn: Tirn = bits(0x8, 23, 0)
 
 
-@layout(0x10, ifc="query_tir_in")
-class QueryTirIn(Layout):
-    """QUERY_TIR."""
-
-    tirn: Tirn = bits(0x8, 23, 0)
-
-
-@layout(0x110, ifc="query_tir_out")
-class QueryTirOut(Layout):
-    """Context of a TIR."""
-
-    tir_context: Tirc = nested(0x20)
-
-
 @layout(0x110, ifc="create_rqt_in")
 class CreateRqtIn(Layout):
     """CREATE_RQT."""
@@ -580,20 +566,6 @@ class DestroyRqtIn(Layout):
     """DESTROY_RQT."""
 
     rqtn: Rqtn = bits(0x8, 23, 0)
-
-
-@layout(0x10, ifc="query_rqt_in")
-class QueryRqtIn(Layout):
-    """QUERY_RQT."""
-
-    rqtn: Rqtn = bits(0x8, 23, 0)
-
-
-@layout(0x110, ifc="query_rqt_out")
-class QueryRqtOut(Layout):
-    """Context of a receive queue table."""
-
-    rqt_context: Rqtc = nested(0x20)
 
 
 @layout(0x10, ifc="alloc_q_counter_in")
@@ -666,21 +638,6 @@ class ModifyFlowTableIn(Layout):
     modify_field_select: int = u16(0xE)
     table_type: int = u8(0x10)
     table_id: TableId = bits(0x14, 23, 0)
-    flow_table_context: FlowTableContext = nested(0x18)
-
-
-@layout(0x40, ifc="query_flow_table_in")
-class QueryFlowTableIn(Layout):
-    """QUERY_FLOW_TABLE."""
-
-    table_type: int = u8(0x10)
-    table_id: TableId = bits(0x14, 23, 0)
-
-
-@layout(0x40, ifc="query_flow_table_out")
-class QueryFlowTableOut(Layout):
-    """Context of a table."""
-
     flow_table_context: FlowTableContext = nested(0x18)
 
 
