@@ -166,6 +166,6 @@ def _link_busybox(root: Path) -> None:
         if name not in taken:
             (root / "usr/bin" / name).symlink_to("busybox")
     for name in ("modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod"):
-        link = root / "usr/bin" / name
-        link.unlink(missing_ok=True)
-        link.symlink_to("kmod")
+        # the kernel itself calls /sbin/modprobe to load what is asked for
+        (root / "usr/bin" / name).unlink(missing_ok=True)
+        (root / "usr/sbin" / name).symlink_to("../bin/kmod")
