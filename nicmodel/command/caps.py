@@ -124,6 +124,7 @@ CONNECTX6DX = Profile(
             flow_modify_en=True,
             modify_root=True,
             identified_miss_table_mode=True,
+            ignore_flow_level=True,  # lookup follows any table, whatever its level
             flow_table_modify=True,
             log_max_ft_size=22,
             max_ft_level=64,  # fs_core.c: the anchor priority alone needs 54 (6.1) or 58 (6.12)
