@@ -7,6 +7,7 @@ import platform
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -54,18 +55,19 @@ class Lab:
         self.boot_files = Boot(self.kernel.image, image.initramfs(self.kernel))
         self.acceleration: Acceleration = accel.choose(self.options.acceleration, self.boot_files)
         self.folder = _new_run_folder()
+        self.token = f"{NAME_PREFIX}{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
+        self.scratch = Path(tempfile.gettempdir(), self.token)
         self._stack = ExitStack()
         self._vms: dict[str, Vm] = {}
 
     def __enter__(self) -> Self:
-        leftovers.clear_dead()
-        self._record = leftovers.Record()
-        self._stack.callback(self._record.clear)
-        self.token = f"{NAME_PREFIX}{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
-        self.scratch = Path(tempfile.gettempdir(), self.token)
-        self._record.add("folder", str(self.scratch))
-        self.scratch.mkdir(mode=0o755)
+        for sentence in leftovers.clear_dead():
+            print(f"left by a run that was killed, {sentence}", file=sys.stderr)
         try:
+            self._record = leftovers.Record()
+            self._stack.callback(self._record.clear)
+            self._record.add("folder", str(self.scratch))
+            self.scratch.mkdir(mode=0o755)
             self._connection = self._connect()
         except BaseException:
             self._stack.close()
