@@ -102,6 +102,8 @@ fi
 for tool in gcc pkg-config; do
     command -v "$tool" >/dev/null || die "$tool is missing: install it with '$packages'"
 done
+# We have the lock: what is here was left by a build that was killed.
+rm -rf "$home"/work.*
 work=$(mktemp -d "$home/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

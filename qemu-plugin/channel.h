@@ -42,7 +42,7 @@ bool channel_do(Channel *channel, enum Request request, const void *body,
 bool channel_get_u64(Channel *channel, enum Request request, uint64_t *value,
                      int64_t deadline, Error **errp);
 
-/* Nothing was asked: is the peer still there? False, with the reason, if not. */
+/* Nothing was asked: is the peer still there? */
 bool channel_is_quiet(Channel *channel, Error **errp);
 
 #endif

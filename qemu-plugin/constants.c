@@ -11,7 +11,7 @@
 
 #define VALUE(name) printf("%s %" PRIu64 "\n", #name, (uint64_t)(name))
 #define SIZE(type) printf("sizeof.%s %zu\n", #type, sizeof(type))
-#define OFFSET(type, field)                                                    \
+#define OFFSET(type, field) \
     printf("offsetof.%s.%s %zu\n", #type, #field, offsetof(type, field))
 
 int main(void)

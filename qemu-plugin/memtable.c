@@ -32,7 +32,7 @@ static bool section_from(const MemoryRegionSection *from, Section *section)
     if (seals < 0 || !(seals & F_SEAL_SHRINK)) {
         return false;
     }
-    *section = (Section){
+    *section = (Section) {
         .addr = from->offset_within_address_space,
         .size = int128_get64(from->size),
         .host = (uintptr_t)memory_region_get_ram_ptr(mr) + offset,
@@ -157,7 +157,7 @@ static bool contains(const GArray *sections, const Section *wanted)
 
 static Region region_from(const Section *section)
 {
-    return (Region){
+    return (Region) {
         .guest_addr = cpu_to_le64(section->addr),
         .size = cpu_to_le64(section->size),
         .user_addr = cpu_to_le64(section->host),

@@ -53,7 +53,7 @@ struct PciVhostUser {
 
 static void on_readable(void *opaque);
 
-/* ---- losing and finding the back-end ---------------------------------- */
+/* ---- losing and finding the back-end ---- */
 
 static void go_offline(PciVhostUser *s)
 {
@@ -98,7 +98,7 @@ static void fail(PciVhostUser *s, Error *err)
     go_offline(s);
 }
 
-/* ---- handshake --------------------------------------------------------- */
+/* ---- handshake ---- */
 
 static bool send_u64(PciVhostUser *s, enum Request request, uint64_t value,
                      int64_t deadline, Error **errp)
@@ -131,9 +131,9 @@ static bool negotiate(PciVhostUser *s, uint64_t features,
         return false;
     }
     if (~protocol_features & PROTOCOL_FEATURES) {
-        error_setg(errp, "its protocol features are 0x%" PRIx64 ", without 0x%"
-                         PRIx64, protocol_features,
-                   ~protocol_features & PROTOCOL_FEATURES);
+        error_setg(
+            errp, "its protocol features are 0x%" PRIx64 ", without 0x%" PRIx64,
+            protocol_features, ~protocol_features & PROTOCOL_FEATURES);
         return false;
     }
     if (!send_u64(s, REQUEST_SET_PROTOCOL_FEATURES, PROTOCOL_FEATURES, deadline,
@@ -148,7 +148,7 @@ static bool negotiate(PciVhostUser *s, uint64_t features,
                          deadline, errp)) {
         return false;
     }
-    *identity = (IdentityBlock){
+    *identity = (IdentityBlock) {
         .magic = le32_to_cpu(block.identity.magic),
         .version = le16_to_cpu(block.identity.version),
         .length = le16_to_cpu(block.identity.length),
@@ -188,8 +188,8 @@ static bool share_shadow(PciVhostUser *s, int64_t deadline, Error **errp)
     Inflight body = { .mmap_size = cpu_to_le64(s->identity.bar_size) };
     void *shadow = MAP_FAILED;
     bool shared = false;
-    int fd = memfd_create("pci-vhost-user-bar",
-                          MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd =
+        memfd_create("pci-vhost-user-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd >= 0 && ftruncate(fd, s->identity.bar_size) == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ==
@@ -319,7 +319,7 @@ static void on_retry(void *opaque)
     }
 }
 
-/* ---- memory, bus mastering, reset -------------------------------------- */
+/* ---- memory, bus mastering, reset ---- */
 
 static void on_memory_change(void *opaque)
 {
@@ -370,7 +370,7 @@ static void reset(DeviceState *dev)
     drop_interrupts(s);
 }
 
-/* ---- interrupts --------------------------------------------------------- */
+/* ---- interrupts ---- */
 
 /*
  * The eventfds are never read: edge-triggered epoll tells of each write, and
@@ -412,7 +412,7 @@ static bool make_calls(PciVhostUser *s, Error **errp)
     return true;
 }
 
-/* ---- BAR 0 --------------------------------------------------------------- */
+/* ---- BAR 0 ---- */
 
 /* Put the bytes of the clock that the access covers in place. */
 static void read_clock(PciVhostUser *s, hwaddr addr, uint8_t *bytes,
@@ -422,8 +422,7 @@ static void read_clock(PciVhostUser *s, hwaddr addr, uint8_t *bytes,
     uint8_t clock[sizeof(uint64_t)];
     uint64_t ns;
 
-    if (!s->identity.clock_khz ||
-        addr + size <= s->identity.clock_offset ||
+    if (!s->identity.clock_khz || addr + size <= s->identity.clock_offset ||
         addr >= s->identity.clock_offset + sizeof(clock)) {
         return;
     }
@@ -484,12 +483,12 @@ static const MemoryRegionOps bar_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
-/* ---- life ------------------------------------------------------------------ */
+/* ---- life ---- */
 
 static bool connect_first(PciVhostUser *s, Error **errp)
 {
-    int64_t deadline = channel_deadline(
-        DEVICE(s)->hotplugged ? s->stall_ms : START_MS);
+    int64_t deadline =
+        channel_deadline(DEVICE(s)->hotplugged ? s->stall_ms : START_MS);
     uint64_t features;
 
     return channel_open(&s->channel, s->socket, errp) &&
@@ -513,8 +512,8 @@ static bool add_to_bus(PciVhostUser *s, Error **errp)
                  s->identity.subsystem_vendor_id);
     pci_set_word(config + PCI_SUBSYSTEM_ID, s->identity.subsystem_id);
 
-    memory_region_init_io(&s->bar, OBJECT(s), &bar_ops, s,
-                          TYPE_PCI_VHOST_USER, s->identity.bar_size);
+    memory_region_init_io(&s->bar, OBJECT(s), &bar_ops, s, TYPE_PCI_VHOST_USER,
+                          s->identity.bar_size);
     pci_register_bar(dev, BAR_INDEX,
                      PCI_BASE_ADDRESS_SPACE_MEMORY |
                          PCI_BASE_ADDRESS_MEM_PREFETCH |
@@ -580,10 +579,9 @@ static void realize(PCIDevice *dev, Error **errp)
     }
     memtable_init(&s->memory, on_memory_change, s);
     if (memtable_is_empty(&s->memory)) {
-        error_setg(&err,
-                   "guest memory is not shared: use -object "
-                   "memory-backend-memfd,id=ram,size=SIZE,share=on "
-                   "-machine memory-backend=ram");
+        error_setg(&err, "guest memory is not shared: use -object "
+                         "memory-backend-memfd,id=ram,size=SIZE,share=on "
+                         "-machine memory-backend=ram");
     } else if (!connect_first(s, &err)) {
         error_prepend(&err, "the back-end at %s: ", s->socket);
         error_append_hint(&err, "Start the back-end first: it must listen on "

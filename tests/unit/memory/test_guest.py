@@ -89,6 +89,18 @@ def test_reads_return_what_was_written_and_nothing_outside(
             assert byte == model.get(region.guest_addr + offset, 0)
 
 
+def test_an_access_may_cross_into_an_adjacent_region_only(memory: GuestMemory) -> None:
+    data = bytes(range(16))
+    memory.write(2 * PAGE - 8, data)
+    assert memory.read(2 * PAGE - 8, 16) == data
+    for addr in (4 * PAGE - 8, HIGH + PAGE - 8, (1 << 64) - 8):
+        with pytest.raises(DmaFault):
+            memory.read(addr, 16)
+        with pytest.raises(DmaFault):
+            memory.write(addr, data)
+        assert memory.read(addr, 8) == bytes(8)
+
+
 def test_views_are_the_memory_itself(memory: GuestMemory) -> None:
     view = memory.view(2 * PAGE + 8, 16)
     view[:4] = b"abcd"

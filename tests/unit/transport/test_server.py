@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from nicmodel.errors import UserError
 from nicmodel.trace.events import FrontendDetached
@@ -21,9 +22,9 @@ from tests.unit.transport.frontend import RecordingDevice, message
 class Rig:
     """A server, and a loop that runs until a condition holds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.path = path
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
         self.sink = ListSink()
         self.tracer = Tracer("t", lambda: 0, (self.sink,))
         self.server = self.serve()
@@ -48,10 +49,11 @@ class Rig:
         self.loop.run_until_complete(asyncio.sleep(0))
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    request.param().close()  # what a kind of loop opens once and for all
     before = len(os.listdir("/proc/self/fd"))
-    rig = Rig(tmp_path / "nic")
+    rig = Rig(tmp_path / "nic", request.param())
     yield rig
     rig.server.close()
     rig.loop.close()
