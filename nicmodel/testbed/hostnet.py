@@ -5,10 +5,11 @@ The tap is persistent: the model opens its end by the names of tap and namespace
 """
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyroute2 import NetNS, netns
+from pyroute2 import IPRoute, netns
 
 from nicmodel.errors import UserError
 
@@ -26,13 +27,11 @@ class HostNetwork:
 
     def create(self) -> None:
         """Make the namespace, the tap and its addresses."""
-        try:
-            netns.create(self.namespace)
-        except OSError as error:
-            raise UserError(
-                f"cannot make a network namespace ({error.strerror}): run as root."
-            ) from error
-        with NetNS(self.namespace) as stack:
+        done = self._ip("add")
+        if done.returncode:
+            reason = done.stderr.strip()
+            raise UserError(f"cannot make a network namespace ({reason}): run as root.")
+        with _inside(self.namespace), IPRoute() as stack:
             stack.link("set", index=stack.link_lookup(ifname="lo")[0], state="up")
             stack.link("add", ifname=self.tap, kind="tuntap", mode="tap")
             index = stack.link_lookup(ifname=self.tap)[0]
@@ -45,7 +44,13 @@ class HostNetwork:
 
     def remove(self) -> None:
         """Remove the namespace and all in it."""
-        netns.remove(self.namespace)
+        self._ip("delete")
+
+    def _ip(self, verb: str) -> "subprocess.CompletedProcess[str]":
+        # pyroute2 would fork this process, which has libvirt's threads
+        return subprocess.run(
+            ["ip", "netns", verb, self.namespace], capture_output=True, text=True, check=False
+        )
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
         """Start a host tool in the namespace."""
@@ -70,3 +75,13 @@ class HostNetwork:
             timeout=timeout,
             check=False,
         )
+
+
+@contextmanager
+def _inside(namespace: str) -> Iterator[None]:
+    """Let this thread make its sockets in ``namespace``."""
+    netns.pushns(namespace)
+    try:
+        yield
+    finally:
+        netns.popns()
