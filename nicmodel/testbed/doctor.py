@@ -14,14 +14,12 @@ from nicmodel.errors import UserError
 from nicmodel.testbed import accel, image, kernel
 from nicmodel.testbed.domain import EMULATOR, Boot
 from nicmodel.testbed.image import entries
-from nicmodel.testbed.paths import BUILD, CHECKOUT, cache_root, plugin
+from nicmodel.testbed.paths import BUILD, CHECKOUT, SPACE_NEEDED, cache_root, free_space, plugin
 
 PACKAGE_LISTS = (
     CHECKOUT / "nicmodel/testbed/packages.txt",
     CHECKOUT / "qemu-plugin/build-packages.txt",
 )
-SPACE_NEEDED = 3 << 30
-"""Bytes: packages, kernel, headers and image take 1.5 GiB, a run's captures the rest."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,9 @@ def _permission() -> Check:
 
 
 def _space() -> Check:
-    root = next(path for path in (cache_root(), *cache_root().parents) if path.exists())
-    free = shutil.disk_usage(root).free
-    fine = free >= SPACE_NEEDED
-    return Check(
-        "disk space", fine, f"{free / 2**30:.1f} GiB free in {root}", "export NICMODEL_CACHE=FOLDER"
-    )
+    free = free_space()
+    found = f"{free / 2**30:.1f} GiB free for {cache_root()}"
+    return Check("disk space", free >= SPACE_NEEDED, found, "export NICMODEL_CACHE=FOLDER")
 
 
 def _attempt(name: str, action: Callable[[], str], advice: str) -> Check:

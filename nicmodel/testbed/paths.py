@@ -18,6 +18,9 @@ RUNS = BUILD / "runs"
 RESULTS = BUILD / "results"
 GUEST = CHECKOUT / "guest"
 
+SPACE_NEEDED = 2 << 30
+"""Bytes: the cache takes half of it, the QEMU source while it is configured the other half."""
+
 
 def cache_root() -> Path:
     """Return the cache folder: ``NICMODEL_CACHE``, else the user's XDG cache."""
@@ -25,6 +28,22 @@ def cache_root() -> Path:
         return Path(chosen).resolve()
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "nicmodel"
+
+
+def require_space() -> None:
+    """Refuse to start what would fill the disk; ``SPACE_NEEDED`` is enough for all of it."""
+    free = free_space()
+    if free < SPACE_NEEDED:
+        raise Unavailable(
+            f"{cache_root()} has {free >> 20} MiB of room and {SPACE_NEEDED >> 20} are needed: "
+            "make room, or set NICMODEL_CACHE to another folder."
+        )
+
+
+def free_space() -> int:
+    """Return the bytes that are free where the cache is, or will be."""
+    root = cache_root()
+    return shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
 
 
 @contextmanager
@@ -48,6 +67,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     with locked(f"{kind}-{key}"):
         if target.exists():
             return target
+        require_space()
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".making-{key}-*"):  # of a run that was killed
             shutil.rmtree(stale, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from nicmodel.errors import UserError
 from nicmodel.testbed import image, kernel
 from nicmodel.testbed.errors import Unavailable
-from nicmodel.testbed.paths import BUILD, CHECKOUT, cache_root, locked, plugin
+from nicmodel.testbed.paths import BUILD, CHECKOUT, cache_root, locked, plugin, require_space
 
 LOCK_FILE = CHECKOUT / "requirements.lock"
 ENVIRONMENT = BUILD / "venv"
@@ -36,6 +36,7 @@ def environment() -> Path:
     with locked(f"venv-{key}"):
         if mark.exists():
             return folder
+        require_space()
         _say("making the Python environment")
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import pytest
 
 from nicmodel.errors import UserError
 from nicmodel.testbed import doctor, image, kernel, paths
+from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.kernel import Kernel
 
 
@@ -38,6 +39,12 @@ def test_failure_leaves_nothing_and_what_a_kill_left_goes(cache: Path) -> None:
     with pytest.raises(OSError, match=r"^$"):
         paths.cached("kind", "key", fail)
     assert list((cache / "kind").iterdir()) == []
+
+
+def test_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "SPACE_NEEDED", 1 << 60)
+    with pytest.raises(Unavailable, match=r"MiB of room .* set NICMODEL_CACHE"):
+        paths.cached("kind", "key", lambda _folder: None)
 
 
 def test_list_has_comments(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def bystander(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def sleeper(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sh", "-c", "sleep 60; :", str(folder / "socket")])
+    program = "import time; time.sleep(60)"
+    return subprocess.Popen([sys.executable, "-c", program, str(folder / "socket")])
 
 
 def owner(*folders: Path) -> subprocess.Popen[bytes]:
