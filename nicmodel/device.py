@@ -9,6 +9,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import CLOCK_AT, InitSegment
 from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.datapath import Datapath, Scheduler
+from nicmodel.spec.capabilities import CLOCK_KHZ
 from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer
 from nicmodel.transport.seam import Host, Identity
@@ -17,9 +18,6 @@ from nicmodel.wire.port import Port
 
 FIRMWARE_VERSION = (22, 32, 2004)
 """What ``ethtool -i`` shows; 22 is the ConnectX-6 Dx line."""
-
-CLOCK_KHZ = 1_000_000
-"""``device_frequency_khz``: the internal timer counts nanoseconds; *assumption* for the value."""
 
 FIRST_UAR = 0x100 * PAGE_SIZE
 """BAR 0 offset of the first UAR page that is handed out."""

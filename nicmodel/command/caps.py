@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nicmodel.spec.capabilities import (
+    CLOCK_KHZ,
     CmdHcaCap,
     FlowTableFieldsSupported,
     FlowTableNicCap,
@@ -17,9 +18,6 @@ from nicmodel.spec.capabilities import (
     PerProtocolNetworkingOffloadCaps,
     TlsCap,
 )
-
-CLOCK_KHZ = 1_000_000
-"""``device_frequency_khz``: the internal timer counts nanoseconds; *assumption* for the value."""
 
 BLOCK = 0x1000
 """Bytes of a capability block in QUERY_HCA_CAP."""

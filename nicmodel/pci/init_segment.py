@@ -7,6 +7,7 @@ Reads never reach the model: it keeps these bytes in the pages that QEMU answers
 from collections.abc import Callable
 from struct import Struct
 
+from nicmodel.spec.mailbox import LOG_CMDQ_SIZE, LOG_CMDQ_STRIDE
 from nicmodel.units import GuestAddr
 
 SIZE = 0x2010
@@ -14,10 +15,6 @@ SIZE = 0x2010
 
 CMDIF_REV = 5
 """``cmdif_rev``: the only revision that the driver takes (``cmd.c`` CMD_IF_REV)."""
-
-LOG_CMDQ_SIZE = 5
-LOG_CMDQ_STRIDE = 6
-"""32 command slots of 64 bytes."""
 
 CLOCK_AT = 0x1000
 """``internal_timer_h``: a 64-bit counter that the plug-in computes at each read."""

@@ -18,7 +18,10 @@ class Keys(Protocol):
     """What the memory keys permit."""
 
     def translate(self, lkey: int, addr: int, length: int) -> int:
-        """Guest address of ``length`` bytes at ``addr`` under ``lkey``; CommandError if none."""
+        """Guest address of ``length`` bytes at ``addr`` under ``lkey``.
+
+        Raises QueueFault with the syndrome of the error CQE.
+        """
         ...
 
 

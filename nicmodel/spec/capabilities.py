@@ -3,6 +3,9 @@
 
 from nicmodel.spec.layout import Layout, bits, ints, layout, nested, u8, u16, u32, u64
 
+CLOCK_KHZ = 1_000_000
+"""``device_frequency_khz``: the internal timer counts nanoseconds; *assumption* for the value."""
+
 
 @layout(0x100, ifc="cmd_hca_cap")
 class CmdHcaCap(Layout):
