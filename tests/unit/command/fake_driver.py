@@ -7,11 +7,12 @@ with queues is recorded by ``FakeQueues``.
 
 import struct
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from nicmodel.command.caps import CONNECTX6DX, Profile
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
+from nicmodel.command.mailbox import Memory
 from nicmodel.command.registry import REGISTRY
 from nicmodel.errors import DmaFault
 from nicmodel.objects.counters import PortCounters
@@ -143,20 +144,20 @@ class Undelivered(Exception):
         self.delivery = delivery
 
 
-class FakeDriver:
-    """The driver's command layer, and the device it talks to."""
+class CommandPort(Protocol):
+    """Where the initialization segment's writes go."""
 
-    def __init__(self, profile: Profile = CONNECTX6DX) -> None:
-        self.ram = Ram()
-        self.queues = FakeQueues()
-        self.objects = Objects()
-        self.counters = PortCounters()
-        self.sink = ListSink()
-        self.tracer = Tracer("nic0", lambda: 0, (self.sink,))
-        self.firmware = Firmware(
-            self.objects, self.queues, self.counters, MAC, self.tracer, profile=profile
-        )
-        self.device = CommandInterface(self.firmware, self.ram)
+    def set_queue_address(self, addr: GuestAddr) -> None: ...
+
+    def doorbell(self, mask: int) -> None: ...
+
+
+class CommandDriver:
+    """The driver's command layer: mailboxes in ``ram``, doorbells to ``device``."""
+
+    def __init__(self, ram: Memory, device: CommandPort) -> None:
+        self.ram = ram
+        self.device = device
         self.token = 0
         self.slot = 0
         self.listening = False
@@ -222,6 +223,29 @@ class FakeDriver:
         data = bytearray(request.encode())
         data[0:2] = opcode.to_bytes(2, "big")
         return reply.decode(self.command(bytes(data), reply.SIZE + room))
+
+    def command_events(self) -> list[int]:
+        """Slot masks of the CMD events so far."""
+        raise NotImplementedError
+
+
+class FakeDriver(CommandDriver):
+    """The command layer, and firmware without queues for it to talk to."""
+
+    ram: Ram
+    device: CommandInterface
+
+    def __init__(self, profile: Profile = CONNECTX6DX) -> None:
+        self.queues = FakeQueues()
+        self.objects = Objects()
+        self.counters = PortCounters()
+        self.sink = ListSink()
+        self.tracer = Tracer("nic0", lambda: 0, (self.sink,))
+        self.firmware = Firmware(
+            self.objects, self.queues, self.counters, MAC, self.tracer, profile=profile
+        )
+        ram = Ram()
+        super().__init__(ram, CommandInterface(self.firmware, ram))
 
     def command_events(self) -> list[int]:
         """Slot masks of the CMD events so far."""

@@ -54,8 +54,14 @@ from tests.unit.command.fake_driver import (
     PAGE_EVENT,
     PAGES,
     PORT_EVENT,
+    CommandDriver,
     FakeDriver,
 )
+
+PORTS, SPI, ADDRESSES = 0xF, 0x13, 0x3
+HASHED = (PORTS, PORTS, SPI, SPI) * 2 + (ADDRESSES,) * 2
+"""Hash fields by traffic type (``en/rss.c`` rss_default_config): IPv4 and IPv6, TCP, UDP, ESP, AH,
+then those without ports."""
 
 TO_TABLE, TO_TIR = DestinationType.FLOW_TABLE, DestinationType.TIR
 
@@ -67,11 +73,11 @@ class Channel:
     rq: Rqn
 
 
-class Driver(FakeDriver):
+class Lifecycle(CommandDriver):
     """Keeps the numbers that the device gave."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def forget(self) -> None:
+        """As when the driver is bound anew."""
         self.given: list[int] = []
         self.eqs: list[Eqn] = []
         self.tises: list[Tisn] = []
@@ -194,8 +200,8 @@ class Driver(FakeDriver):
         self.drop_cq = self.create_cq(0)
         self.drop_rq = self.create_rq(self.drop_cq, 0)
         self.create_rqt([self.drop_rq], 256)
-        for traffic in range(10):
-            self.create_tir(self.rqts[0], 2, traffic)
+        for fields in HASHED:
+            self.create_tir(self.rqts[0], 2, fields)
         for _ in range(2):
             self.create_tir(self.create_rqt([self.drop_rq], 1), 1, 0)
         self.steer()
@@ -493,3 +499,11 @@ class Driver(FakeDriver):
         self.load()
         self.probe()
         self.open(channels)
+
+
+class Driver(Lifecycle, FakeDriver):
+    """The life against firmware alone."""
+
+    def __init__(self) -> None:
+        FakeDriver.__init__(self)
+        self.forget()

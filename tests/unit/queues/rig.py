@@ -44,6 +44,29 @@ def pages(addr: int, size: int) -> PageList:
     return PageList(tuple(GuestAddr(addr + i * 4096) for i in range(count)), 4096)
 
 
+def eth_segment(*, cs: int = 0, mss: int = 0, inline: bytes = b"", insert: int = 0) -> bytes:
+    """An Ethernet segment with inline headers, padded to 16 bytes."""
+    size = insert >> 16 if insert else len(inline)
+    start = struct.pack(">H", insert & 0xFFFF) if insert else inline[:2].ljust(2, b"\0")
+    out = struct.pack(">4xBBHIH", cs, 0, mss, 0, size) + start + inline[2:]
+    return out.ljust(-(-len(out) // 16) * 16, b"\0")
+
+
+def data_segment(length: int, lkey: int, addr: int) -> bytes:
+    """A data segment."""
+    return struct.pack(">IIQ", length, lkey, addr)
+
+
+def send_wqe(
+    opcode: int, index: int, sqn: int, body: bytes = b"", *, ce: int = 2, ds: int | None = None
+) -> bytes:
+    """A send WQE with its control segment, padded to whole WQEBBs."""
+    length = 16 + len(body)
+    units = -(-length // 16) if ds is None else ds
+    ctrl = struct.pack(">IIIi", (index & 0xFFFF) << 8 | opcode, sqn << 8 | units, ce << 2, 0)
+    return (ctrl + body).ljust(-(-length // 64) * 64, b"\0")
+
+
 class Rig:
     """One EQ, CQ, SQ and RQ; ``sent`` has what left, ``vectors`` what interrupted."""
 
@@ -113,17 +136,14 @@ class Rig:
 
     def seg(self, data: bytes) -> bytes:
         """A data segment that names ``data``."""
-        return struct.pack(">IIQ", len(data), LKEY, self.place(data))
+        return data_segment(len(data), LKEY, self.place(data))
 
     def post(
         self, opcode: int, body: bytes = b"", *, ce: int = 2, sqn: int = 7, ds: int | None = None
     ) -> int:
         """Write a WQE into the ring, without moving the doorbell record; its index."""
-        length = 16 + len(body)
-        units = -(-length // 16) if ds is None else ds
         index = self.posted
-        ctrl = struct.pack(">IIIi", index << 8 | opcode, sqn << 8 | units, ce << 2, 0)
-        wqe = (ctrl + body).ljust(-(-length // 64) * 64, b"\0")
+        wqe = send_wqe(opcode, index, sqn, body, ce=ce, ds=ds)
         for at in range(0, len(wqe), 64):
             slot = (index + at // 64) % (1 << LOG_SQ)
             self.memory.write(SQ_AT + slot * 64, wqe[at : at + 64])
@@ -136,13 +156,6 @@ class Rig:
         self.memory.store_be32(DBR_AT + 4, value & 0xFFFF)
         while self.sq.run(16):
             pass
-
-    def eth(self, *, cs: int = 0, mss: int = 0, inline: bytes = b"", insert: int = 0) -> bytes:
-        """An Ethernet segment with inline headers, padded to 16 bytes."""
-        size = insert >> 16 if insert else len(inline)
-        start = struct.pack(">H", insert & 0xFFFF) if insert else inline[:2].ljust(2, b"\0")
-        out = struct.pack(">4xBBHIH", cs, 0, mss, 0, size) + start + inline[2:]
-        return out.ljust(-(-len(out) // 16) * 16, b"\0")
 
     def cqes(self) -> list[bytes]:
         """What the driver would poll: entries whose owner bit is of the present lap, in order."""

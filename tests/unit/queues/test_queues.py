@@ -11,7 +11,7 @@ from nicmodel.frame import Train
 from nicmodel.objects.queue import QueueState
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.trace.events import QueueError
-from tests.unit.queues.rig import CQ_AT, DBR_AT, LOG_CQ, LOG_EQ, RAM, SQ_AT, Rig
+from tests.unit.queues.rig import CQ_AT, DBR_AT, LOG_CQ, LOG_EQ, RAM, SQ_AT, Rig, eth_segment
 
 NOP, SEND, LSO, MPSW = 0x00, 0x0A, 0x0E, 0x29
 MACS = bytes.fromhex("0200000000010200000000ff")
@@ -33,7 +33,7 @@ def ipv4_udp(payload: bytes) -> bytes:
 
 
 def test_nop_completes_with_the_index_of_its_first_wqebb(rig: Rig) -> None:
-    rig.post(SEND, rig.eth() + rig.seg(MACS + b"\x12\x34" + bytes(60)), ce=0)
+    rig.post(SEND, eth_segment() + rig.seg(MACS + b"\x12\x34" + bytes(60)), ce=0)
     rig.post(NOP, bytes(100), ds=8)
     third = rig.post(NOP)
     rig.ring()
@@ -62,7 +62,7 @@ def test_wqes_behind_the_doorbell_record_are_not_read(rig: Rig) -> None:
 
 def test_send_gathers_inline_and_data_and_pads(rig: Rig) -> None:
     head = MACS + b"\x12\x34"
-    rig.post(SEND, rig.eth(inline=head) + rig.seg(b"abc") + rig.seg(b"defg"))
+    rig.post(SEND, eth_segment(inline=head) + rig.seg(b"abc") + rig.seg(b"defg"))
     rig.ring()
     (frame,) = rig.sent[0].frames()
     assert bytes(frame.data) == (head + b"abcdefg").ljust(60, b"\0")
@@ -70,7 +70,7 @@ def test_send_gathers_inline_and_data_and_pads(rig: Rig) -> None:
 
 def test_vlan_insertion(rig: Rig) -> None:
     frame = MACS + b"\x12\x34" + bytes(range(60))
-    rig.post(SEND, rig.eth(insert=0x8000 << 16 | 0x2005) + rig.seg(frame))
+    rig.post(SEND, eth_segment(insert=0x8000 << 16 | 0x2005) + rig.seg(frame))
     rig.ring()
     (sent,) = rig.sent[0].frames()
     assert bytes(sent.data) == frame[:12] + b"\x81\0\x20\x05" + frame[12:]
@@ -78,8 +78,8 @@ def test_vlan_insertion(rig: Rig) -> None:
 
 def test_checksums_are_inserted_when_asked_for(rig: Rig) -> None:
     frame = ipv4_udp(b"payload")
-    rig.post(SEND, rig.eth(cs=0xC0) + rig.seg(frame))
-    rig.post(SEND, rig.eth(cs=0) + rig.seg(frame))
+    rig.post(SEND, eth_segment(cs=0xC0) + rig.seg(frame))
+    rig.post(SEND, eth_segment(cs=0) + rig.seg(frame))
     rig.ring()
     with_sums, without = (bytes(next(t.frames()).data) for t in rig.sent)
     assert without[24:26] == b"\0\0"
@@ -92,7 +92,7 @@ def test_checksums_are_inserted_when_asked_for(rig: Rig) -> None:
 def test_multi_packet_wqe_sends_every_segment(rig: Rig) -> None:
     frames = [MACS + b"\x12\x34" + bytes([n]) * 60 for n in range(3)]
     inline = struct.pack(">I", 74 | 0x80000000) + frames[2]
-    body = rig.eth() + rig.seg(frames[0]) + rig.seg(frames[1]) + inline.ljust(80, b"\0")
+    body = eth_segment() + rig.seg(frames[0]) + rig.seg(frames[1]) + inline.ljust(80, b"\0")
     rig.post(MPSW, body)
     rig.ring()
     assert [bytes(next(t.frames()).data) for t in rig.sent] == frames
@@ -101,7 +101,7 @@ def test_multi_packet_wqe_sends_every_segment(rig: Rig) -> None:
 def test_lso_leaves_as_one_train(rig: Rig) -> None:
     head = ipv4_udp(b"")
     payload = bytes(range(256)) * 10
-    rig.post(LSO, rig.eth(cs=0xC0, mss=1000, inline=head) + rig.seg(payload))
+    rig.post(LSO, eth_segment(cs=0xC0, mss=1000, inline=head) + rig.seg(payload))
     rig.ring()
     (train,) = rig.sent
     assert isinstance(train, Train)
@@ -115,33 +115,33 @@ def test_lso_leaves_as_one_train(rig: Rig) -> None:
         (SEND, lambda rig: b"", CqeSyndrome.LOCAL_QP_OP_ERR),
         (
             SEND,
-            lambda rig: rig.eth() + struct.pack(">IIQ", 64, 0x999, 0),
+            lambda rig: eth_segment() + struct.pack(">IIQ", 64, 0x999, 0),
             CqeSyndrome.LOCAL_PROT_ERR,
         ),
         (
             SEND,
-            lambda rig: rig.eth() + struct.pack(">IIQ", 64, 0x200, RAM - 8),
+            lambda rig: eth_segment() + struct.pack(">IIQ", 64, 0x200, RAM - 8),
             CqeSyndrome.LOCAL_PROT_ERR,
         ),
         (
             SEND,
-            lambda rig: rig.eth() + struct.pack(">IIQ", 1 << 19, 0x200, 0),
+            lambda rig: eth_segment() + struct.pack(">IIQ", 1 << 19, 0x200, 0),
             CqeSyndrome.LOCAL_LENGTH_ERR,
         ),
-        (SEND, lambda rig: rig.eth(inline=MACS)[:16], CqeSyndrome.LOCAL_LENGTH_ERR),
+        (SEND, lambda rig: eth_segment(inline=MACS)[:16], CqeSyndrome.LOCAL_LENGTH_ERR),
         (
             SEND,
-            lambda rig: rig.eth() + struct.pack(">I", 60 | 0x80000000) + bytes(28),
+            lambda rig: eth_segment() + struct.pack(">I", 60 | 0x80000000) + bytes(28),
             CqeSyndrome.LOCAL_LENGTH_ERR,
         ),
         (
             LSO,
-            lambda rig: rig.eth(mss=0, inline=ipv4_udp(b"")) + rig.seg(b"x" * 99),
+            lambda rig: eth_segment(mss=0, inline=ipv4_udp(b"")) + rig.seg(b"x" * 99),
             CqeSyndrome.LOCAL_LENGTH_ERR,
         ),
         (
             LSO,
-            lambda rig: rig.eth(mss=9, inline=bytes(42)) + rig.seg(b"x" * 99),
+            lambda rig: eth_segment(mss=9, inline=bytes(42)) + rig.seg(b"x" * 99),
             CqeSyndrome.LOCAL_QP_OP_ERR,
         ),
     ],
