@@ -24,6 +24,10 @@ FIRST_UAR = 0x100 * PAGE_SIZE
 
 BAR_SIZE = 1 << 25
 VECTORS = 64
+VENDOR_CAP_SIZE = 0x18
+"""The driver's gateway to configuration space (``lib/pci_vsc.c``). As plain memory it can be locked
+and says of every space that it is not supported, so the driver offers no crash dump."""
+
 HEARTBEAT = 0.5
 """Seconds between changes of the health counter; the driver looks every 2 s."""
 
@@ -38,6 +42,7 @@ IDENTITY = Identity(
     vectors=VECTORS,
     clock_offset=CLOCK_AT,
     clock_khz=CLOCK_KHZ,
+    vendor_cap_size=VENDOR_CAP_SIZE,
 )
 """PCI identity of a ConnectX-6 Dx physical function (``main.c`` mlx5_core_pci_table)."""
 

@@ -43,6 +43,7 @@ int main(void)
     VALUE(MAX_TABLE_REGIONS);
     VALUE(MAX_CONFIG_SIZE);
     VALUE(MAX_VECTORS);
+    VALUE(MAX_VENDOR_CAP);
     VALUE(MIN_BAR_SIZE);
     VALUE(MAX_BAR_SIZE);
     VALUE(MAX_BODY);
@@ -95,6 +96,7 @@ int main(void)
     OFFSET(IdentityBlock, bar_size);
     OFFSET(IdentityBlock, clock_offset);
     OFFSET(IdentityBlock, clock_khz);
+    OFFSET(IdentityBlock, vendor_cap_size);
     OFFSET(IdentityBlock, reserved0);
     OFFSET(IdentityBlock, reserved1);
     OFFSET(IdentityBlock, reserved2);

@@ -161,6 +161,7 @@ static bool negotiate(PciVhostUser *s, uint64_t features,
         .bar_size = le64_to_cpu(block.identity.bar_size),
         .clock_offset = le32_to_cpu(block.identity.clock_offset),
         .clock_khz = le32_to_cpu(block.identity.clock_khz),
+        .vendor_cap_size = le32_to_cpu(block.identity.vendor_cap_size),
     };
     if (identity->magic != IDENTITY_MAGIC ||
         identity->version != IDENTITY_VERSION ||
@@ -172,7 +173,8 @@ static bool negotiate(PciVhostUser *s, uint64_t features,
     if (identity->bar_size < MIN_BAR_SIZE ||
         identity->bar_size > MAX_BAR_SIZE ||
         !is_power_of_2(identity->bar_size) || !identity->vectors ||
-        identity->vectors > MAX_VECTORS ||
+        identity->vectors > MAX_VECTORS || identity->vendor_cap_size % 4 ||
+        identity->vendor_cap_size > MAX_VENDOR_CAP ||
         (identity->clock_khz &&
          (identity->clock_offset % sizeof(uint64_t) ||
           identity->clock_offset > identity->bar_size - sizeof(uint64_t)))) {
@@ -525,6 +527,17 @@ static bool add_to_bus(PciVhostUser *s, Error **errp)
             return false;
         }
         pcie_cap_flr_init(dev);
+    }
+    if (s->identity.vendor_cap_size) {
+        unsigned size = s->identity.vendor_cap_size;
+        int at = pci_add_capability(dev, PCI_CAP_ID_VNDR, 0, size, errp);
+
+        if (at < 0) {
+            return false;
+        }
+        pci_set_byte(dev->config + at + PCI_CAP_FLAGS, size);
+        memset(dev->wmask + at + sizeof(uint32_t), 0xff,
+               size - sizeof(uint32_t));
     }
     if (msix_init_exclusive_bar(dev, s->identity.vectors, MSIX_BAR_INDEX,
                                 errp) < 0) {

@@ -50,6 +50,7 @@ enum {
     MAX_TABLE_REGIONS = 8,
     MAX_CONFIG_SIZE = 256,
     MAX_VECTORS = 256,
+    MAX_VENDOR_CAP = 64,
     MIN_BAR_SIZE = 4096,
     MAX_BAR_SIZE = 64 << 20,
 };
@@ -114,7 +115,8 @@ typedef struct __attribute__((packed)) IdentityBlock {
     uint64_t bar_size;
     uint32_t clock_offset;
     uint32_t clock_khz;
-    uint64_t reserved0;
+    uint32_t vendor_cap_size;
+    uint32_t reserved0;
     uint64_t reserved1;
     uint64_t reserved2;
 } IdentityBlock;

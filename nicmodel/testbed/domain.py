@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 EMULATOR = "/usr/bin/qemu-system-x86_64"
+STALL_MS = 5000
 # first slot on the root bus for devices that libvirt does not know of; it fills from slot 1 up
 FIRST_OWN_SLOT = 0x10
 
@@ -145,7 +146,9 @@ def _own_devices(domain: Element, nics: tuple[Nic, ...]) -> None:
         # behind a root port the driver sees a PCIe link with a width and a speed
         argument("-device", f"pcie-root-port,id={port},chassis={100 + index},addr={slot}")
         if isinstance(nic, ModelNic):
-            argument("-device", f"pci-vhost-user,socket={_escape(nic.socket)},bus={port}")
+            # a stall is a loss only when it is longer than a loaded machine makes any process wait
+            options = f"socket={_escape(nic.socket)},bus={port},stall-ms={STALL_MS}"
+            argument("-device", f"pci-vhost-user,{options}")
         else:
             argument(
                 "-netdev",

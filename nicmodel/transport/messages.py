@@ -207,6 +207,7 @@ class IdentityBlock(NamedTuple):
     bar_size: int
     clock_offset: int
     clock_khz: int
+    vendor_cap_size: int
     reserved0: int
     reserved1: int
     reserved2: int
@@ -219,7 +220,7 @@ SINGLE_REGION: Final = Layout(SingleRegion, "QQQQQ")
 CONFIG: Final = Layout(Config, "III")
 INFLIGHT: Final = Layout(Inflight, "QQHH")
 NUMBER: Final = Layout(Number, "Q")
-IDENTITY_BLOCK: Final = Layout(IdentityBlock, "IHHHHHHIIQIIQQQ")
+IDENTITY_BLOCK: Final = Layout(IdentityBlock, "IHHHHHHIIQIIIIQQ")
 
 MAX_BODY: Final = max(CONFIG.size + MAX_CONFIG_SIZE, TABLE.size + MAX_TABLE_REGIONS * REGION.size)
 """No message of the profile has a longer body, bytes."""
@@ -241,6 +242,7 @@ def identity_block(identity: Identity) -> bytes:
             bar_size=identity.bar_size,
             clock_offset=identity.clock_offset,
             clock_khz=identity.clock_khz,
+            vendor_cap_size=identity.vendor_cap_size,
             reserved0=0,
             reserved1=0,
             reserved2=0,

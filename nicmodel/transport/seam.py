@@ -14,6 +14,8 @@ MIN_BAR_SIZE = 4096
 """A smaller BAR could not be mapped as pages of its own."""
 MAX_BAR_SIZE = 64 << 20
 """Device space has 32-bit offsets, and no modelled part needs more."""
+MAX_VENDOR_CAP = 64
+"""Configuration space has 192 bytes for capabilities; the standard ones need room too."""
 MAX_VECTORS = 256
 """SET_VRING_CALL names a vector with 8 bits."""
 
@@ -26,6 +28,8 @@ class Identity:
     of BAR 0, bytes; ``vectors`` counts MSI-X vectors. When ``clock_khz`` is not 0, BAR 0 has at
     ``clock_offset`` a free-running 64-bit big-endian counter of that frequency, derived from
     CLOCK_MONOTONIC; front-ends compute it, so a device need not keep it up to date.
+    ``vendor_cap_size``, if not 0, is the length of a vendor-specific capability in bytes, header
+    included; behind its header it is memory that the guest may read and write, zeros at first.
     """
 
     vendor_id: int
@@ -38,6 +42,7 @@ class Identity:
     vectors: int
     clock_offset: int = 0
     clock_khz: int = 0
+    vendor_cap_size: int = 0
 
     def __post_init__(self) -> None:
         size = self.bar_size
@@ -47,6 +52,8 @@ class Identity:
             raise ValueError(f"{self.vectors} MSI-X vectors, not 1 to {MAX_VECTORS}")
         if self.clock_khz and (self.clock_offset % 8 or self.clock_offset + 8 > size):
             raise ValueError(f"clock at {self.clock_offset:#x} is unaligned or outside BAR 0")
+        if self.vendor_cap_size % 4 or not 0 <= self.vendor_cap_size <= MAX_VENDOR_CAP:
+            raise ValueError(f"a vendor-specific capability of {self.vendor_cap_size} bytes")
 
 
 class Host(Protocol):

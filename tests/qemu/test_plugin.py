@@ -25,7 +25,7 @@ pytestmark = pytest.mark.qemu
 
 MIB = 1 << 20
 GIB = 1 << 30
-PCIE, MSIX = 0x10, 0x11
+VENDOR, PCIE, MSIX = 0x09, 0x10, 0x11
 SLACK = 1.5
 """How much longer than the bound a busy machine may take, s."""
 
@@ -88,6 +88,13 @@ def test_configuration_space(tmp_path: Path, plugin: Path) -> None:
         assert machine.config_read(msix + 4, 4) & 7 == 2
         pcie = machine.capability(PCIE)
         assert machine.config_read(pcie + 4, 4) & 1 << 28, "no function level reset"
+        vendor = machine.capability(VENDOR)
+        assert machine.config_read(vendor + 2, 1) == 24
+        for offset in range(4, 24, 4):
+            assert machine.config_read(vendor + offset, 4) == 0
+            machine.config_write(vendor + offset, 4, 0xA5000000 + offset)
+            assert machine.config_read(vendor + offset, 4) == 0xA5000000 + offset
+        assert machine.capability(VENDOR) == vendor
 
 
 def test_reads_come_from_the_shadow(tmp_path: Path, plugin: Path) -> None:

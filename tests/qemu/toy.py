@@ -50,6 +50,7 @@ def identity(vectors: int = 4) -> Identity:
         vectors=vectors,
         clock_offset=CLOCK_OFFSET,
         clock_khz=CLOCK_KHZ,
+        vendor_cap_size=24,
     )
 
 

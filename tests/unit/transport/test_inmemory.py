@@ -63,6 +63,8 @@ def test_a_guest_cannot_write_that(offset: int, length: int) -> None:
         {"vectors": 257},
         {"clock_khz": 1, "clock_offset": 4},
         {"clock_khz": 1, "clock_offset": 65536},
+        {"vendor_cap_size": 6},
+        {"vendor_cap_size": 68},
     ],
 )
 def test_impossible_identities(change: dict[str, int]) -> None:
@@ -77,5 +79,5 @@ def test_impossible_identities(change: dict[str, int]) -> None:
         "vectors": 1,
     }
     Identity(**fields)
-    with pytest.raises(ValueError, match=r"BAR|vectors"):
+    with pytest.raises(ValueError, match=r"BAR|vectors|capability"):
         Identity(**{**fields, **change})

@@ -24,6 +24,7 @@ def declared() -> dict[str, int]:
     values: dict[str, int] = {
         "FEATURE_PROTOCOL_FEATURES": m.Feature.PROTOCOL_FEATURES,
         "MAX_VECTORS": seam.MAX_VECTORS,
+        "MAX_VENDOR_CAP": seam.MAX_VENDOR_CAP,
         "MIN_BAR_SIZE": seam.MIN_BAR_SIZE,
         "MAX_BAR_SIZE": seam.MAX_BAR_SIZE,
     }
