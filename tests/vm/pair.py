@@ -51,6 +51,7 @@ class Pair:
         """Bring interface and addresses to where every test starts, whatever was before."""
         number = self.number(vm)
         vm.run(
+            "sysctl -qw net.core.rmem_max=4194304 net.core.wmem_max=4194304; "
             f"ip link set {IFACE} mtu {self.mtu} up; ip addr flush dev {IFACE} scope global; "
             f"ip addr add 10.77.0.{number}/24 dev {IFACE}; "
             f"ip addr add fd00:77::{number}/64 dev {IFACE} nodad; ip neigh flush all"

@@ -24,7 +24,7 @@ def _seen(pair: Pair, *options: str) -> int:
     pair.a.run(["ping", "-c", "1", "-w", "10", pair.v4(pair.b)])
     pair.b.run("pkill -INT tcpdump", check=False)
     said = watch.wait(30, check=False).stdout
-    return len(said.splitlines())
+    return said.count(" ICMP echo request")
 
 
 def test_a_stranger_is_seen_in_promiscuous_mode_only(pair: Pair) -> None:
@@ -114,4 +114,4 @@ def test_tcp_with_the_host(pair: Pair, direction: tuple[str, ...]) -> None:
         done = pair.host.run(command, timeout=60)
     result = json.loads(done.stdout)
     assert "error" not in result
-    assert result["end"]["sum_received"]["bytes"] >= 8 << 20
+    assert result["end"]["sum_sent"]["bytes"] >= 8 << 20

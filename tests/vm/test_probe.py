@@ -2,7 +2,9 @@
 """The untouched driver of the distribution binds to the model."""
 
 import hashlib
+import re
 import time
+from pathlib import Path
 
 from nicmodel.device import FIRMWARE_VERSION
 from nicmodel.testbed import kernel
@@ -13,14 +15,16 @@ from tests.vm.traffic import IFACE
 def test_the_driver_is_the_distributions_file(pair: Pair) -> None:
     path = pair.a.run("modinfo -n mlx5_core").stdout.strip()
     inside = pair.a.run(["sha256sum", path]).stdout.split()[0]
-    package = pair.lab.kernel.modules.parent.parent / path.lstrip("/")
+    (package,) = pair.lab.kernel.modules.rglob(Path(path).name + "*")
     assert inside == hashlib.sha256(kernel.module_binary(package)).hexdigest()
 
 
 def test_the_kernel_log_is_clean(pair: Pair) -> None:
     for vm in (pair.a, pair.b):
-        said = vm.run("dmesg --level=emerg,alert,crit,err,warn").stdout
-        assert not [line for line in said.splitlines() if "mlx5" in line]
+        said = vm.run("dmesg -r").stdout
+        assert "mlx5_core" in said
+        # levels 0 to 4: emergency to warning
+        assert not re.findall(r"^<[0-4]>.*mlx5.*$", said, re.MULTILINE)
 
 
 def test_ethtool_names_driver_and_firmware(pair: Pair) -> None:
@@ -50,7 +54,7 @@ def test_addresses_come_from_the_topology(pair: Pair) -> None:
 def test_a_stalled_model_freezes_no_guest(pair: Pair) -> None:
     with pair.stalled():
         begin = time.monotonic()
-        pair.a.run("cat /proc/uptime; ethtool -i eth0")
-        pair.a.start("ping -c 3 -i 0.2 -W 1 10.77.0.2").wait(20, check=False)
-        assert time.monotonic() - begin < 20
+        pair.a.run("ping -c 3 -i 0.2 -W 1 10.77.0.2", check=False)
+        pair.a.run("cat /proc/uptime")
+        assert time.monotonic() - begin < 15
     pair.a.run("ping -c 1 -w 20 10.77.0.2", timeout=30)

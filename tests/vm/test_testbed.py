@@ -92,6 +92,7 @@ def test_two_guests_on_a_cable(lab: Lab) -> None:
         vm.wait_until("grep -q 1 /sys/class/net/eth0/carrier")
     a.run("ping -c 1 -w 15 192.0.2.2", timeout=20)
     server = b.start("iperf3 -s -1")
+    b.wait_until("ss -Hltn | grep -q :5201")
     client = a.run("iperf3 -J -t 2 -c 192.0.2.2", timeout=30)
     assert json.loads(client.stdout)["end"]["sum_received"]["bytes"] > 1_000_000
     server.wait()
