@@ -39,7 +39,11 @@ def bystander(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def sleeper(folder: Path) -> subprocess.Popen[bytes]:
     program = "import time; time.sleep(60)"
-    return subprocess.Popen([sys.executable, "-c", program, str(folder / "socket")])
+    child = subprocess.Popen([sys.executable, "-c", program, str(folder / "socket")])
+    # a program that has just started has no command line for a moment
+    while not Path(f"/proc/{child.pid}/cmdline").read_bytes():
+        assert child.poll() is None
+    return child
 
 
 def owner(*folders: Path) -> subprocess.Popen[bytes]:
