@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test vm-test doctor clean
+.PHONY: help setup lint test vm-test bench fuzz doctor clean
 
 PYTHON := build/venv/bin/python
 export KERNEL
@@ -27,6 +27,12 @@ test: setup ## Tests that need no guest, in less than 3 minutes
 vm-test: setup ## Boot guests and test the NIC in them; results in build/results
 	$(PYTHON) -m pytest -p nicmodel.testbed.pytest_plugin tests/vm -q \
 		--tap-file build/results/vm.tap --junit-xml build/results/vm.xml $(vm_options)
+
+bench: setup ## Our NIC beside QEMU's e1000e in the same guests; results in build/bench
+	$(PYTHON) -m nicmodel.testbed.bench
+
+fuzz: setup ## Hostile input for 10 minutes
+	NICMODEL_FUZZ_SECONDS=600 $(PYTHON) -m pytest tests/unit -m fuzz -q --timeout 1200
 
 doctor: ## Say what this machine has, what is missing and what to type
 	@$(PYTHON) -m nicmodel doctor

@@ -8,11 +8,14 @@ medians are compared. Absolute figures mean little under emulation.
 import json
 import re
 import statistics
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nicmodel.errors import UserError
 from nicmodel.testbed.domain import End, ModelNic, PeerNic, VmSpec
+from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, plugin
 from nicmodel.testbed.vm import Vm
@@ -114,3 +117,20 @@ def _report(results: list[Result], path: Path) -> None:
     for r in results:
         print(f"{r.name:24}{r.value:12.1f}{r.peer_value:12.1f}{r.ratio:8.2f}  {r.unit}")
     print(f"\nwritten to {path}")
+
+
+def main() -> int:
+    """Measure; the exit status."""
+    try:
+        run()
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 4
+    except (UserError, GuestError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
