@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two NICs on one cable, each brought up by commands: traffic, interrupts, and the ends of it."""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from nicmodel.spec import commands as c
+from nicmodel.spec.contexts import Cqc, QueueState, Rqc, RxHashFieldSelect, RxHashFn, Tirc
+from nicmodel.spec.opcodes import CommandOpcode as Op
+from nicmodel.spec.steering import FteMatchSetLyr24
+from nicmodel.trace.events import CommandRefused, QueueError, UnknownMmio
+from tests.unit.command.fake_driver import PORT_EVENT
+from tests.unit.command.lifecycle import TO_TABLE
+from tests.unit.device.machine import END, LSO, MPSW, REGIONS, SEND, Machine, Pair
+from tests.unit.device.packets import ethernet, ones, right, tcp, toeplitz, udp
+from tests.unit.queues.rig import eth_segment
+
+A, B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
+IP_A, IP_B = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+BOTH_SUMS = 0xC0
+L2_L3_L4_OK = 7
+IPV4, TCP, UDP = 0x04, 0x40, 0x80
+TRACED = (CommandRefused, QueueError, UnknownMmio)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+def faults(pair: Pair) -> list[object]:
+    return [e for m in (pair.a, pair.b) for kind in TRACED for e in m.sink.of(kind)]
+
+
+def datagram(payload: bytes = b"what is sent", sport: int = 1000, dst: bytes = B) -> bytes:
+    return ethernet(dst, A, 0x0800, udp(IP_A, IP_B, sport, 53, payload))
+
+
+def send(machine: Machine, frame: bytes, *, cs: int = BOTH_SUMS, halves: bool = False) -> int:
+    """SEND with the first 18 bytes inline, as the driver does for L2 inline mode."""
+    body = eth_segment(cs=cs, inline=frame[:18]) + machine.segment(frame[18:])
+    return machine.send(SEND, body, halves=halves)
+
+
+def received(machine: Machine) -> list[bytes]:
+    return [cqe for n in range(len(machine.channels)) for cqe in machine.poll(machine.got_cq(n))]
+
+
+def post_everywhere(machine: Machine, number: int = 64) -> dict[int, list[int]]:
+    return {n: machine.buffers(machine.rq(n), number) for n in range(len(machine.channels))}
+
+
+def take(machine: Machine, posted: dict[int, list[int]]) -> list[tuple[bytes, bytes]]:
+    """New frames with their CQEs, by channel; what lies behind a frame is untouched."""
+    found = []
+    for channel, addrs in posted.items():
+        for cqe in machine.poll(machine.got_cq(channel)):
+            assert cqe[0x3F] >> 4 == 2
+            (counter,) = struct.unpack_from(">H", cqe, 0x3C)
+            (length,) = struct.unpack_from(">I", cqe, 0x2C)
+            buffer = machine.memory.read(addrs[counter], 2048)
+            assert buffer[length:] == b"\xaa" * (2048 - length)
+            found.append((buffer[:length], cqe))
+    return found
+
+
+def sorted_input(source: bytes, target: bytes, sport: int, dport: int) -> bytes:
+    ports = sorted((struct.pack(">H", sport), struct.pack(">H", dport)))
+    return b"".join(sorted((source, target)) + ports)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_datagram_arrives_with_all_that_the_driver_reads(pair: Pair, halves: bool) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    frame = datagram(b"p" * 100)
+    for number in range(3):
+        index = send(a, frame, halves=halves)
+        ((got, cqe),) = take(b, posted)
+        assert (got[:24], got[26:40], got[42:]) == (frame[:24], frame[26:40], frame[42:])
+        assert right(got[14:])
+        check_sum, hds_ip_ext, l4_l3 = struct.unpack_from(">H6xBB", cqe, 0x14)
+        assert check_sum == ones(got[14:])
+        assert hds_ip_ext == L2_L3_L4_OK
+        assert l4_l3 == 2 << 4 | 2 << 2
+        result, kind = struct.unpack_from(">IB", cqe, 0xC)
+        assert kind == IPV4 | UDP
+        assert result == toeplitz(bytes(range(40)), sorted_input(IP_A, IP_B, 1000, 53))
+        assert struct.unpack_from(">H", cqe, 0x3C)[0] == number
+        assert struct.unpack_from(">Q", cqe, 0x30)[0] == pair.loop.clock()
+        (done,) = a.poll(a.sent_cq())
+        assert done[0x3F] == 0
+        assert done[0x38:0x3E] == struct.pack(">BBHH", SEND, 0, a.sq().number, index)
+        pair.loop.advance(0.25)
+    assert not faults(pair)
+
+
+def test_a_sum_of_zero_is_never_reported(pair: Pair) -> None:
+    """The kernel reads 0 as "no sum": with this address the datagram sums to 0 modulo 65535."""
+    posted = post_everywhere(pair.b)
+    length = 8 + 50
+    rest = ones(IP_A + IP_B[:2] + struct.pack(">HH", 17, length))
+    target = IP_B[:2] + (0xFFFF - rest).to_bytes(2, "big")
+    send(pair.a, ethernet(B, A, 0x0800, udp(IP_A, target, 1, 2, b"z" * 50)))
+    ((got, cqe),) = take(pair.b, posted)
+    assert right(got[14:])
+    assert ones(got[14:]) == 0xFFFF
+    assert cqe[0x14:0x16] == b"\xff\xff"
+
+
+def test_a_frame_that_is_not_ip_is_padded_and_has_no_sum(pair: Pair) -> None:
+    posted = post_everywhere(pair.b)
+    send(pair.a, ethernet(b"\xff" * 6, A, 0x88B5, b"short"))
+    ((got, cqe),) = take(pair.b, posted)
+    assert got == ethernet(b"\xff" * 6, A, 0x88B5, b"short").ljust(60, b"\0")
+    assert cqe[0x14:0x16] == b"\0\0"
+    assert cqe[0x1C:0x20] == b"\1\0\0\0"
+    assert cqe[0x0C:0x11] == bytes(5)
+
+
+def test_a_damaged_sum_is_reported(pair: Pair) -> None:
+    posted = post_everywhere(pair.b)
+    send(pair.a, datagram(bytes(range(50))), cs=0x40)
+    damaged = bytearray(datagram(bytes(range(50))))
+    damaged[40:42] = b"\x12\x34"
+    send(pair.a, bytes(damaged), cs=0x40)
+    (_, no_sum), (got, wrong) = take(pair.b, posted)
+    assert no_sum[0x1C] == L2_L3_L4_OK, "UDP over IPv4 may go without"
+    assert wrong[0x1C] == L2_L3_L4_OK & ~4
+    assert int.from_bytes(wrong[0x14:0x16], "big") == ones(got[14:])
+
+
+def test_lso_is_cut_and_every_segment_is_right(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    payload = bytes(i * 7 % 251 for i in range(5 * 1000 + 300))
+    header = ethernet(B, A, 0x0800, tcp(IP_A, IP_B, 4000, 80, b""))
+    body = eth_segment(cs=BOTH_SUMS, mss=1000, inline=header)
+    body += a.segment(payload[:1500]) + a.segment(payload[1500:])
+    a.send(LSO, body)
+    frames = take(b, posted)
+    assert b"".join(got[54:] for got, _ in frames) == payload
+    assert [len(got) for got, _ in frames] == [1054] * 5 + [354]
+    hashes = {cqe[0x0C:0x11] for _, cqe in frames}
+    wanted = toeplitz(bytes(range(40)), sorted_input(IP_A, IP_B, 4000, 80))
+    assert hashes == {struct.pack(">IB", wanted, IPV4 | TCP)}
+    for number, (got, cqe) in enumerate(frames):
+        assert right(got[14:])
+        assert struct.unpack_from(">I", got, 38)[0] == 1000 + 1000 * number
+        assert cqe[0x1C] == L2_L3_L4_OK
+        assert cqe[0x1D] == 4 << 4 | 2 << 2
+        assert struct.unpack_from(">H", cqe, 0x14)[0] == ones(got[14:])
+        assert struct.unpack_from(">H", cqe, 0x3C)[0] == number
+    (done,) = a.poll(a.sent_cq())
+    assert done[0x38] == LSO
+    assert not faults(pair)
+
+
+def test_mpsw_carries_a_frame_in_each_segment(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    sent = [datagram(bytes((n,)) * 60) for n in range(5)]
+    a.send(MPSW, eth_segment(cs=BOTH_SUMS) + b"".join(map(a.segment, sent)))
+    frames = take(b, posted)
+    assert [got[42:] for got, _ in frames] == [frame[42:] for frame in sent]
+    assert all(right(got[14:]) for got, _ in frames)
+    assert len(a.poll(a.sent_cq())) == 1
+    assert not faults(pair)
+
+
+def test_an_armed_queue_interrupts_once(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    post_everywhere(b)
+    hashed = toeplitz(bytes(range(40)), sorted_input(IP_A, IP_B, 1000, 53)) & 1
+    vector = b.frontend.host.interrupts
+    before = list(vector)
+
+    def news() -> list[int]:
+        return [now - then for now, then in zip(vector[:3], before[:3], strict=True)]
+
+    expected = [0, 0, 0]
+    send(a, datagram())
+    assert news() == expected, "nobody has armed the queue"
+    cq = b.got_cq(hashed)
+    b.arm_cq(cq)
+    expected[hashed] += 1
+    assert news() == expected, "armed with an entry not yet seen"
+    assert b.poll_eq(b.eqs[3 + hashed]) == [(0, 0, cq.cqn.to_bytes(28, "big"))]
+    assert len(b.poll(cq)) == 1
+    b.arm_cq(cq)
+    assert news() == expected
+    for _ in range(3):
+        send(a, datagram())
+    expected[hashed] += 1
+    assert news() == expected, "one event for all"
+    assert len(b.poll_eq(b.eqs[3 + hashed])) == 1
+    assert len(b.poll(cq)) == 3
+    send(a, datagram())
+    assert news() == expected, "not armed again"
+    assert not faults(pair)
+
+
+def test_the_sender_hears_of_its_completion(pair: Pair) -> None:
+    a = pair.a
+    before = a.frontend.host.interrupts[0]
+    cq = a.sent_cq()
+    for number in range(1, 4):
+        a.arm_cq(cq)
+        send(a, datagram())
+        assert a.frontend.host.interrupts[0] == before + number
+        assert len(a.poll_eq(a.eqs[3])) == 1
+        assert len(a.poll(cq)) == 1
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_flows_are_spread_by_their_hash(pair: Pair, symmetric: bool) -> None:
+    a, b = pair.a, pair.b
+    key = bytes.fromhex(
+        "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
+    )
+    context = Tirc(
+        rx_hash_fn=RxHashFn.TOEPLITZ,
+        rx_hash_symmetric=symmetric,
+        rx_hash_toeplitz_key=key,
+        rx_hash_field_selector_outer=RxHashFieldSelect(selected_fields=0xF),
+    )
+    request = c.ModifyTirIn(tirn=b.tirs[1], bitmask=c.ModifyTirBitmask(hash=True), ctx=context)
+    b.run(Op.MODIFY_TIR, request, c.Done)
+    posted = post_everywhere(b)
+    counts = []
+    for sport in range(1000, 1040):
+        send(a, datagram(sport=sport))
+        if symmetric:
+            data = sorted_input(IP_A, IP_B, sport, 53)
+        else:
+            data = IP_A + IP_B + struct.pack(">HH", sport, 53)
+        queue = toeplitz(key, data) & 1
+        ((_, cqe),) = take(b, {queue: posted[queue]})
+        assert struct.unpack_from(">IB", cqe, 0xC) == (toeplitz(key, data), IPV4 | UDP)
+        counts.append(queue)
+    assert 5 < sum(counts) < 35
+    assert not received(b)
+
+
+def test_a_stranger_is_for_promiscuous_ones_only(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    stranger = b"\2\0\0\0\0\x99"
+    send(a, datagram(dst=stranger))
+    assert take(b, posted) == []
+    every = b.create_group(b.l2, 65535, 65535, FteMatchSetLyr24())
+    b.set_entry(b.l2, every, 65535, FteMatchSetLyr24(), TO_TABLE, b.ttc)
+    send(a, datagram(dst=stranger))
+    assert len(take(b, posted)) == 1
+    b.run(Op.DELETE_FLOW_TABLE_ENTRY, c.DeleteFteIn(table_id=b.l2, flow_index=65535), c.Done)
+    send(a, datagram(dst=stranger))
+    assert take(b, posted) == []
+
+
+@pytest.mark.parametrize("strip", [True, False])
+def test_a_tag_is_inserted_and_stripped(pair: Pair, strip: bool) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    value = FteMatchSetLyr24(cvlan_tag=True, first_vid=5)
+    for channel in b.channels:
+        if not strip:
+            request = c.ModifyRqIn(
+                rq_state=1,
+                rqn=channel.rq,
+                modify_bitmask=2,
+                ctx=Rqc(vsd=True, state=QueueState.RDY),
+            )
+            b.run(Op.MODIFY_RQ, request, c.Done)
+    frame = datagram(b"tagged" * 20)
+    insert = 0x8000 << 16 | 0x6005
+    body = eth_segment(cs=BOTH_SUMS, insert=insert) + a.segment(frame)
+    a.send(SEND, body)
+    assert take(b, posted) == [], "no VLAN filter lets it in"
+    b.set_entry(b.vlan, b.vlan_exact, 5, value, TO_TABLE, b.l2)
+    a.send(SEND, body)
+    ((got, cqe),) = take(b, posted)
+    tag = b"" if strip else b"\x81\x00\x60\x05"
+    assert (got[:12], got[12:-150]) == (frame[:12], tag)
+    assert got[-120:] == frame[-120:]
+    assert right(got[14 + len(tag) :])
+    assert cqe[0x1D] & 1 == strip
+    assert cqe[0x1E:0x20] == (b"\x60\x05" if strip else b"\0\0")
+    assert cqe[0x1C] == L2_L3_L4_OK
+    assert not faults(pair)
+
+
+def test_a_ring_goes_round_more_than_once(pair: Pair) -> None:
+    """Owner bits, counters and WQEs of 3 WQEBBs stay right over the end of the rings."""
+    a, b = pair.a, pair.b
+    index = 0
+    counters: list[int] = []
+    busy = toeplitz(bytes(range(40)), sorted_input(IP_A, IP_B, 1000, 53)) & 1
+    for lap in range(40):
+        a.rewind()
+        b.rewind()
+        b.buffers(b.rq(busy), 70, 256)
+        body = eth_segment(cs=BOTH_SUMS)
+        body += b"".join(a.segment(datagram(bytes((lap,)) * 60)) for _ in range(7))
+        indices = [a.put(a.sq(), MPSW, body) for _ in range(10)]
+        a.ring(a.sq())
+        counters += [int.from_bytes(cqe[0x3C:0x3E], "big") for cqe in received(b)]
+        done = [int.from_bytes(cqe[0x3C:0x3E], "big") for cqe in a.poll(a.sent_cq())]
+        assert done == indices == list(range(index, index + 30, 3))
+        index += 30
+    assert counters == list(range(40 * 70))
+    assert not faults(pair)
+
+
+Ending = Callable[[Machine], object]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda m: m.nic.reset(),
+        lambda m: m.nic.detach(),
+        lambda m: m.frontend.bus_master(False),
+        lambda m: m.run(Op.TEARDOWN_HCA, c.TeardownHcaIn(), c.TeardownHcaOut),
+        lambda m: [m.take_away(number) for number in range(len(REGIONS))],
+    ],
+    ids=["reset", "detach", "bus master", "teardown", "unplugged"],
+)
+def test_memory_is_not_touched_after_the_end(pair: Pair, end: Ending) -> None:
+    """In the midst of traffic: WQEs not executed, events held back, frames on their way."""
+    a, b = pair.a, pair.b
+    for number in range(2):
+        request = c.ModifyCqIn(
+            cqn=b.channels[number].cqs[4],
+            modify_field_select_resize_field_select=3,
+            cq_context=Cqc(cq_period=4000, cq_max_count=1000),
+        )
+        b.run(Op.MODIFY_CQ, request, c.Done)
+        b.arm_cq(b.got_cq(number))
+        b.arm_cq(b.sent_cq(number))
+    post_everywhere(b, 200)
+    send(a, datagram())
+    reply = ethernet(A, B, 0x0800, udp(IP_B, IP_A, 1, 2, b"x" * 50))
+    body = eth_segment(cs=BOTH_SUMS, inline=reply[:18]) + b.segment(reply[18:])
+    for _ in range(300):
+        b.put(b.sq(), SEND, body)
+    # rung without letting the loop run: more than one batch remains
+    b.frontend.write(b.page() + 0x800, struct.pack(">II", 0, b.sq().number << 8))
+    b.listening = False
+    consumed = len(b.poll(b.sent_cq()))
+    assert 0 < consumed < 300
+    b.memory.store_be32(b.sent_cq().dbr, 0)
+    end(b)
+    before = b.memory.read(0, END)
+    interrupts = list(b.frontend.host.interrupts)
+    pair.loop.run()
+    b.frontend.flush()
+    for _ in range(5):
+        send(a, datagram())
+    b.ring(b.sq())
+    b.nic.flush()
+    pair.loop.advance(1)
+    pair.link.plug(False)
+    pair.link.plug(True)
+    send(a, datagram())
+    pair.loop.advance(1)
+    assert b.memory.read(0, END) == before
+    assert b.frontend.host.interrupts == interrupts
+
+
+def test_everything_goes_and_comes_back(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    life = b.nic._life
+    assert life is not None
+    for _ in range(3):
+        b.leave()
+        assert life.firmware.objects.leaked() == {}
+        b.forget()
+        b.up()
+        posted = post_everywhere(b)
+        send(a, datagram())
+        assert len(take(b, posted)) == 1
+    assert not faults(pair)
+
+
+def test_a_port_that_is_down_neither_sends_nor_receives(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    post_everywhere(a)
+    post_everywhere(b)
+    b.port_admin(up=False)
+    send(a, datagram())
+    send(b, ethernet(A, B, 0x88B5, b""))
+    assert not received(a)
+    assert not received(b)
+    b.port_admin(up=True)
+    send(a, datagram())
+    send(b, ethernet(A, B, 0x88B5, b""))
+    assert len(received(a)) == 1
+    assert len(received(b)) == 1
+
+
+def test_a_pulled_cable_is_an_event_with_an_interrupt(pair: Pair) -> None:
+    a = pair.a
+    a.poll_eq(a.eqs[1])
+    for plugged, sub_type in ((False, 1), (True, 4)):
+        before = a.frontend.host.interrupts[2]
+        pair.link.plug(plugged)
+        assert a.frontend.host.interrupts[2] == before + 1
+        ((kind, sub, data),) = a.poll_eq(a.eqs[1])
+        assert (kind, sub, data[8] >> 4) == (PORT_EVENT, sub_type, 1)
+
+
+def test_out_of_buffers_is_counted_and_recovers(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    for _ in range(4):
+        send(a, datagram())
+    posted = post_everywhere(b, 2)
+    for _ in range(3):
+        send(a, datagram())
+    assert len(take(b, posted)) == 2
+    request = c.QueryQCounterIn(counter_set_id=b.counter_sets[0])
+    assert b.run(Op.QUERY_Q_COUNTER, request, c.QueryQCounterOut).out_of_buffer == 5
