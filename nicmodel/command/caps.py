@@ -125,7 +125,8 @@ CONNECTX6DX = Profile(
             ignore_flow_level=True,  # lookup follows any table, whatever its level
             flow_table_modify=True,
             log_max_ft_size=22,
-            max_ft_level=64,  # fs_core.c: the anchor priority alone needs 54 (6.1) or 58 (6.12)
+            # fs_core.c: the last table, the anchor, lies at level 61 (6.1) or 66 (6.12)
+            max_ft_level=80,
             log_max_ft_num=12,
             log_max_destination=1,
             log_max_flow=18,

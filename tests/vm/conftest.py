@@ -11,9 +11,10 @@ import pytest
 
 from nicmodel.errors import UserError
 from nicmodel.testbed.console import KernelFault
-from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.pytest_plugin import OPTIONS
+from nicmodel.testbed.vm import Vm
 from tests.vm.pair import Pair, boot_pair
 
 LAB = pytest.StashKey[Lab]()
@@ -101,12 +102,20 @@ def _revive(pair: Pair) -> None:
     if not pair.model.running():
         pair.model.start()
     for vm in (pair.a, pair.b):
-        if not vm.alive:
+        if not _answers(vm):
             vm.destroy()
             vm.power_on()
             vm.wait_ready()
         pair.restore(vm)
     pair.connected()
+
+
+def _answers(vm: Vm) -> bool:
+    try:
+        vm.run("true")
+    except GuestError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

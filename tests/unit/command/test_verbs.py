@@ -84,7 +84,7 @@ def test_the_profile_is_what_the_driver_needs_for_a_netdev() -> None:
     assert receive.ft_support
     assert receive.modify_root
     assert receive.identified_miss_table_mode
-    assert receive.max_ft_level >= 58
+    assert receive.max_ft_level >= 66
     assert receive.log_max_ft_size >= 16
     # kTLS: all or nothing (ktls.c mlx5e_ktls_init).
     offered = {
@@ -366,7 +366,7 @@ def test_tables_other_than_nic_receive_are_refused(driver: Driver) -> None:
     for request in (
         c.CreateFlowTableIn(table_type=1),
         c.CreateFlowTableIn(flow_table_context=FlowTableContext(log_size=23)),
-        c.CreateFlowTableIn(flow_table_context=FlowTableContext(level=65)),
+        c.CreateFlowTableIn(flow_table_context=FlowTableContext(level=81)),
         c.CreateFlowTableIn(flow_table_context=FlowTableContext(termination_table=True)),
     ):
         refused(
