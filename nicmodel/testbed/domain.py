@@ -18,8 +18,8 @@ Accelerator = Literal["kvm", "tcg"]
 PeerModel = Literal["e1000e", "virtio-net-pci"]
 End = Literal["listen", "connect"]
 
-# Random addresses make TCG translate a program anew each time that it starts, and leave thousands of
-# translations on each page of it; writing to such a page, as after a reboot, takes minutes.
+# Random addresses make TCG translate a program anew each time that it starts, and leave thousands
+# of translations on each page of it; writing to such a page, as after a reboot, takes minutes.
 # Mitigations cost most of a system call under emulation; a panic stops the guest, its console
 # tells; networking names stay eth0, eth1 in PCI order.
 KERNEL_COMMAND_LINE = (
