@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from nicmodel.frame import Frame
 from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import Cqc, QueueState, Rqc, RxHashFieldSelect, RxHashFn, Tirc
 from nicmodel.spec.opcodes import CommandOpcode as Op
@@ -107,6 +108,9 @@ def test_a_sum_of_zero_is_never_reported(pair: Pair) -> None:
     ((got, cqe),) = take(pair.b, posted)
     assert right(got[14:])
     assert ones(got[14:]) == 0xFFFF
+    assert cqe[0x14:0x16] == b"\xff\xff"
+    pair.a.nic.port.send(Frame(got))  # now summed by the receiver
+    ((_, cqe),) = take(pair.b, posted)
     assert cqe[0x14:0x16] == b"\xff\xff"
 
 
@@ -212,6 +216,18 @@ def test_the_sender_hears_of_its_completion(pair: Pair) -> None:
         assert a.frontend.host.interrupts[0] == before + number
         assert len(a.poll_eq(a.eqs[3])) == 1
         assert len(a.poll(cq)) == 1
+
+
+def test_an_event_queue_interrupts_once_until_it_is_armed_again(pair: Pair) -> None:
+    a = pair.a
+    before = a.frontend.host.interrupts[2]
+    pair.link.plug(False)
+    pair.link.plug(True)
+    assert a.frontend.host.interrupts[2] == before + 1
+    a.arm_eq(a.eqs[1])
+    assert a.frontend.host.interrupts[2] == before + 2, "both are still unseen"
+    pair.link.plug(False)
+    assert a.frontend.host.interrupts[2] == before + 2
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
