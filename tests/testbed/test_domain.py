@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from nicmodel.testbed.domain import (
     QEMU_NAMESPACE,
+    STALL_MS,
     Accelerator,
     Boot,
     End,
@@ -77,15 +78,15 @@ def test_each_model_nic_is_behind_its_own_port_and_the_plugin_is_loaded_once() -
     devices = [after for flag, after in pairwise(args) if flag == "-device"]
     assert devices == [
         "pcie-root-port,id=nic0,chassis=100,addr=0x10",
-        "pci-vhost-user,socket=/s/0,bus=nic0",
+        f"pci-vhost-user,socket=/s/0,bus=nic0,stall-ms={STALL_MS}",
         "pcie-root-port,id=nic1,chassis=101,addr=0x11",
-        "pci-vhost-user,socket=/s/1,bus=nic1",
+        f"pci-vhost-user,socket=/s/1,bus=nic1,stall-ms={STALL_MS}",
     ]
 
 
 def test_comma_in_a_path_starts_no_option() -> None:
     args = arguments(build(ModelNic(Path("/s/a,addr=1"), PLUGIN)))
-    assert "pci-vhost-user,socket=/s/a,,addr=1,bus=nic0" in args
+    assert f"pci-vhost-user,socket=/s/a,,addr=1,bus=nic0,stall-ms={STALL_MS}" in args
 
 
 def test_ends_of_a_cable_listen_and_connect() -> None:
