@@ -220,6 +220,7 @@ def test_the_sender_hears_of_its_completion(pair: Pair) -> None:
 
 def test_an_event_queue_interrupts_once_until_it_is_armed_again(pair: Pair) -> None:
     a = pair.a
+    assert a.poll_eq(a.eqs[1])
     before = a.frontend.host.interrupts[2]
     pair.link.plug(False)
     pair.link.plug(True)
