@@ -5,9 +5,8 @@ The decision for a flow is kept until a table, TIR or RQT changes, so a train, a
 frame of its flow, is steered once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, repeat
 
 from nicmodel.frame import Checked, Traffic, Train
 from nicmodel.objects.counters import PortCounters
@@ -95,7 +94,7 @@ class Receiver:
         deliveries: tuple[Delivery, ...],
         headers: Headers,
         frames: list[memoryview],
-        sums: Iterable[int],
+        sums: list[int],
         checked: Checked,
     ) -> None:
         for delivery in deliveries:
@@ -214,7 +213,7 @@ def _hash_input(tir: Tir, headers: Headers) -> tuple[bytes, int]:
     return source + destination + ports, kind
 
 
-def _train_sums(train: Train, headers: Headers) -> Iterable[int]:
+def _train_sums(train: Train, headers: Headers) -> list[int]:
     """``check_sum`` of each frame of a train whose checksums are known to be right."""
     views = train.views()
     first = next(views)
@@ -224,4 +223,4 @@ def _train_sums(train: Train, headers: Headers) -> Iterable[int]:
         return [usual]
     last = train.rows[-1, : train.last]
     tail = parse(last[: len(train.head)].tobytes(), train.last) or headers
-    return chain(repeat(usual, train.count - 1), [complete_known_good(last.data, tail)])
+    return [usual] * (train.count - 1) + [complete_known_good(last.data, tail)]

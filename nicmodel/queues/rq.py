@@ -66,7 +66,7 @@ class Rq:
         """
         if self.state is not QueueState.RDY or not self._cyclic:
             return
-        for frame, check_sum in zip(frames, sums, strict=False):
+        for frame, check_sum in zip(frames, sums, strict=True):
             index = self.consumer
             try:
                 if index == self._producer and not self._refresh():

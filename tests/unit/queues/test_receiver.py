@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who gets what arrives: several receivers of one train."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+from nicmodel.frame import Traffic
+from nicmodel.objects.counters import PortCounters
+from nicmodel.objects.flow import (
+    Destinations,
+    FlowAction,
+    FlowEntry,
+    MissAction,
+    TableConfig,
+)
+from nicmodel.objects.queue import PageList, RqConfig, WqConfig, WqType
+from nicmodel.objects.store import Objects
+from nicmodel.objects.transport import HashFields, RxHashFn, Tir, TirDispType
+from nicmodel.offload.segment import segment
+from nicmodel.queues.receiver import Receiver
+from nicmodel.queues.rq import Rq
+from nicmodel.units import CounterSet, Cqn, GuestAddr, Pdn, Rqn, Rqtn, TableId, Tdn, Tirn
+
+MSS, COUNT = 1000, 5
+
+
+@dataclass
+class Queue:
+    """A receive queue with room for everything."""
+
+    config: RqConfig
+    frames: list[bytes] = field(default_factory=list)
+    sums: list[int] = field(default_factory=list)
+
+    def receive(
+        self, frames: Iterable[memoryview], cqe: bytearray, sums: Iterable[int], strip: bool
+    ) -> None:
+        for frame, check_sum in zip(frames, sums, strict=True):
+            self.frames.append(bytes(frame))
+            self.sums.append(check_sum)
+
+
+def train() -> Traffic:
+    tcp = struct.pack(">HHIIBBHHH", 1, 2, 7, 8, 0x50, 0x10, 99, 0, 0)
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 0, 7, 0, 64, 6, 0) + b"\x0a\0\0\1\x0a\0\0\2"
+    header = bytes.fromhex("0200000000010200000000ff0800") + ip + tcp
+    made = segment(header, [memoryview(bytes(MSS * COUNT - 1))], MSS, l3=True, l4=True)
+    assert made is not None
+    return made
+
+
+def to_tirs(objects: Objects, rqns: list[Rqn]) -> None:
+    """One table that sends everything to a direct TIR of each queue."""
+    steering = objects.steering
+
+    def direct(tirn: Tirn, rqn: Rqn) -> Tir:
+        no_hash = (Rqtn(0), RxHashFn.NONE, False, b"", HashFields())
+        return Tir(tirn, TirDispType.DIRECT, rqn, *no_hash, 0, False, Tdn(1))
+
+    tirs = tuple(objects.tirs.create(partial(direct, rqn=rqn)).tirn for rqn in rqns)
+    table = steering.create_table(TableConfig(0, 0, MissAction.DEFAULT, TableId(0)))
+    group = steering.create_group(table.table_id, 0, 0, 0)
+    entry = FlowEntry(0, group.group_id, 0, FlowAction.FWD_DEST, 0, Destinations(tirs))
+    steering.set_entry(table.table_id, entry, modify=False)
+    steering.set_root(table.table_id)
+
+
+def test_each_of_two_receivers_gets_the_whole_train() -> None:
+    objects = Objects()
+    wq = WqConfig(WqType.CYCLIC, 0, 4, Pdn(1), GuestAddr(0), PageList((), 4096))
+    queues = {
+        rqn: Queue(RqConfig(rqn, Cqn(1), CounterSet(0), False, False, wq))
+        for rqn in (Rqn(1), Rqn(2))
+    }
+    to_tirs(objects, list(queues))
+    rqs = cast("dict[Rqn, Rq]", queues)
+    sent = train()
+    Receiver(objects, rqs, PortCounters(), lambda: 0).receive(sent)
+    frames = [bytes(frame.data) for frame in sent.frames()]
+    assert len(frames) == COUNT
+    for queue in queues.values():
+        assert queue.frames == frames
+        assert queue.sums == queues[Rqn(1)].sums
