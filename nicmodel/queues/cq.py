@@ -22,7 +22,8 @@ class Cq:
 
     Arming: ``arm(ci)`` with ``ci`` equal to the producer waits for the next CQE, with any other
     ``ci`` fires at once; firing posts one COMP event and disarms (``cq.h`` mlx5_cq_arm; measured).
-    ``pending`` is told once when an armed queue has something to report; ``fire`` reports it.
+    ``pending`` is told when an armed queue has something to report, and again when it has as much
+    as moderation waits for; ``fire`` reports it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Cq:
         page[at + _LAST] = cqe[_LAST] & 0xFE | producer >> self._log_size & 1
         self.producer = producer + 1 & _INDEX
         self.unreported += 1
-        if self.armed and self.unreported == 1:
+        if self.armed and self.unreported in (1, self.config.max_count):
             self._pending(self)
 
     def arm(self, consumer: int) -> None:
@@ -81,6 +82,11 @@ class Cq:
             self.armed = False
             self.unreported = 0
             self._eq.post(EventType.COMP, 0, EqeComp(cqn=self.config.cqn).encode())
+
+    def expire(self) -> None:
+        """The moderation period is over; what it waited for may have been reported earlier."""
+        if self.unreported:
+            self.fire()
 
     def _refresh(self) -> bool:
         """Read the consumer index from the doorbell record; false if the queue is full."""

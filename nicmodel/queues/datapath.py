@@ -233,7 +233,7 @@ class Datapath:
             if config.period < SHORTEST_PERIOD_US or 0 < config.max_count <= cq.unreported:
                 cq.fire()
             else:
-                self._scheduler.call_later(config.period / 1e6, cq.fire)
+                self._scheduler.call_later(config.period / 1e6, cq.expire)
 
     def reset(self) -> None:
         """Forget every queue."""
