@@ -48,6 +48,10 @@ _CQ_UPDATE = int(FmCeSe.CQ_UPDATE)
 MAX_LSO = 1 << 18
 """Longest packet that LSO takes, bytes (``max_lso_cap`` 18)."""
 
+MAX_SEGMENTS = 1 << 14
+"""Most frames that one LSO may become; *assumption*. TCP sends 64 KiB with an MSS of 8 or more, and
+each frame repeats the header: without a bound one WQE could ask for 256 MiB."""
+
 MAX_FRAME = 10_240
 """Longest frame that a SEND may carry, bytes; *assumption*: hardware's limit is near this."""
 
@@ -237,6 +241,11 @@ class Sq:
         if not mss or not length or not header or length > MAX_LSO:
             raise QueueFault(
                 f"LSO of {length} bytes with mss {mss} and {len(header)} header bytes",
+                CqeSyndrome.LOCAL_LENGTH_ERR,
+            )
+        if length > mss * MAX_SEGMENTS:
+            raise QueueFault(
+                f"LSO of {length} bytes with mss {mss}: too many segments",
                 CqeSyndrome.LOCAL_LENGTH_ERR,
             )
         if len(header) + mss > MAX_FRAME:

@@ -141,6 +141,11 @@ def test_lso_leaves_as_one_train(rig: Rig) -> None:
         ),
         (
             LSO,
+            lambda rig: eth_segment(mss=1, inline=ipv4_udp(b"")) + rig.seg(b"x" * 0x4001),
+            CqeSyndrome.LOCAL_LENGTH_ERR,
+        ),
+        (
+            LSO,
             lambda rig: eth_segment(mss=9, inline=bytes(42)) + rig.seg(b"x" * 99),
             CqeSyndrome.LOCAL_QP_OP_ERR,
         ),
