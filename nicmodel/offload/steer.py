@@ -10,8 +10,9 @@ from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, Headers
 from nicmodel.spec.steering import FteMatchSetLyr24
 from nicmodel.units import Tirn
 
-MAX_HOPS = 64
-"""Tables that one frame may visit; more means a loop, and the frame is dropped."""
+MAX_HOPS = 128
+"""Tables that one frame may visit: more than there are levels (``max_ft_level``), so more means a
+loop, and the frame is dropped."""
 
 _BITS = FteMatchSetLyr24.SIZE * 8
 _SHIFT = {name: _BITS - span.start - span.width for name, span in FteMatchSetLyr24.SPANS.items()}

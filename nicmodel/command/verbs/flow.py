@@ -165,7 +165,7 @@ def set_fte(firmware: Firmware, request: SetFteIn) -> Done:
         value=_bits(context.match_value.outer_headers),
         action=_action(context),
         flow_tag=context.flow_tag,
-        destinations=_destinations(context),
+        destinations=_destinations(firmware, context),
     )
     modify = request.op_mod == 1
     if modify:
@@ -209,8 +209,11 @@ def _action(context: FlowContext) -> FlowAction:
     return action
 
 
-def _destinations(context: FlowContext) -> Destinations:
+def _destinations(firmware: Firmware, context: FlowContext) -> Destinations:
     count = context.destination_list_size
+    limits = firmware.profile.flow_table.flow_table_properties_nic_receive
+    if count > 1 << limits.log_max_destination:
+        raise CommandError(CommandStatus.BAD_PARAM, f"{count} destinations are too many")
     if count > len(context.destination):
         raise CommandError(
             CommandStatus.BAD_INP_LEN,

@@ -320,6 +320,13 @@ def test_groups_that_match_on_what_is_not_parsed_are_refused(driver: Driver) -> 
         ({"destination_list_size": 2}, CommandStatus.BAD_INP_LEN),
         ({"destination_list_size": 0}, CommandStatus.BAD_PARAM),
         (
+            {
+                "destination_list_size": 3,
+                "destination": (DestFormatStruct(destination_type=DestinationType.TIR),) * 3,
+            },
+            CommandStatus.BAD_PARAM,
+        ),
+        (
             {"destination": (DestFormatStruct(destination_type=DestinationType.VPORT),)},
             CommandStatus.BAD_PARAM,
         ),
