@@ -15,6 +15,7 @@ from typing import Any
 from nicmodel.device import Nic
 from nicmodel.errors import UserError
 from nicmodel.topology import Topology
+from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
 from nicmodel.transport.server import Server
 from nicmodel.wire.capture import Capture
@@ -170,8 +171,10 @@ async def _run(topology: Topology, faults: Faults, verbose: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     least = Severity.INFO if verbose else Severity.GUEST_FAULT
-    sinks: list[Sink] = [faults, Steadfast(TextSink(sys.stderr, least), "the log on stderr")]
+    sinks: list[Sink] = [faults]
     with ExitStack() as stack:
+        log = Steadfast(TextSink(sys.stderr, least), "the log on stderr")
+        sinks.append(_limited(log, stack))
         if topology.run.events is not None:
             sinks.append(_events(topology.run.events, stack))
         network = Network(topology, loop, tuple(sinks), stack)
@@ -196,7 +199,13 @@ def _events(path: Path, stack: ExitStack) -> Sink:
         stream = stack.enter_context(path.open("a"))
     except OSError as error:
         raise UserError(f"cannot write the file of events {path}: {error.strerror}") from error
-    return Steadfast(JsonlSink(stream), f"the file of events {path}")
+    return _limited(Steadfast(JsonlSink(stream), f"the file of events {path}"), stack)
+
+
+def _limited(sink: Sink, stack: ExitStack) -> Sink:
+    limited = Limited(sink)
+    stack.callback(limited.close)
+    return limited
 
 
 def _say(line: str) -> None:

@@ -161,3 +161,16 @@ class LinkChanged(Event):
     def sentence(self) -> str:
         """See ``Event.sentence``."""
         return f"link is {'up' if self.up else 'down'}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventsOmitted(Event):
+    """The guest caused events faster than they are written; the counts of events have them all."""
+
+    severity: ClassVar[Severity] = Severity.GUEST_FAULT
+    kind: str
+    count: int
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        return f"{self.count} events {self.kind} came too fast to be written"

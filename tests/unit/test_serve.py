@@ -25,6 +25,7 @@ from nicmodel.errors import UserError
 from nicmodel.serve import Faults, Steadfast, serve
 from nicmodel.topology import Flags, load
 from nicmodel.trace.events import UnknownCommand
+from nicmodel.trace.limit import BURST
 from nicmodel.trace.tracer import Record, TextSink
 from tests.oracles.tshark import fields, needs_tshark
 from tests.unit.transport import frontend as vhost
@@ -173,6 +174,27 @@ def test_what_is_not_implemented_fails_a_strict_run(
     )
     records = [json.loads(line) for line in events.read_text().splitlines()]
     assert [r["event"] for r in records if r["severity"] == "unimplemented"] == ["UnknownMmio"] * 2
+
+
+def test_a_flood_of_events_fills_neither_file_nor_log(start: Started, tmp_path: Path) -> None:
+    a, events = tmp_path / "a.sock", tmp_path / "events.jsonl"
+    serving = start("--nic", f"a={a}", "--events", str(events), "--strict")
+    serving.line()
+    writes = 2 * BURST
+    nonsense = vhost.message(vhost.SET_CONFIG, vhost.config(vhost.BAR + 0x800, b"\1\2\3\4"))
+    with closing(front_end(a)) as sock:
+        for _ in range(writes // 100):
+            sock.sendall(nonsense * 100)
+        write_nonsense(sock)
+    status, _, stderr = serving.end()
+    assert status == 1
+    assert f"({writes + 1} times)" in stderr[-1]
+    records = [json.loads(line) for line in events.read_text().splitlines()]
+    kept = sum(r["event"] == "UnknownMmio" for r in records)
+    told = sum(r["count"] for r in records if r["event"] == "EventsOmitted")
+    assert kept + told == writes + 1
+    assert BURST <= kept < writes
+    assert len(stderr) < writes
 
 
 def test_front_ends_come_and_go(start: Started, tmp_path: Path) -> None:
