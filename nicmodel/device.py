@@ -81,8 +81,9 @@ class _Life:
 
     def receive(self, traffic: Traffic) -> None:
         """Take traffic from the wire unless the driver has the port down."""
-        if self.firmware.port.up:
-            self.datapath.receive(traffic)
+        port = self.firmware.port
+        if port.up:
+            self.datapath.receive(traffic, port.longest)
 
     def end(self) -> None:
         """Stop every queue: nothing is touched after this."""

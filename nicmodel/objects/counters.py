@@ -50,3 +50,5 @@ class PortCounters:
     tx: Direction = field(default_factory=Direction)
     rx_steering_discards: int = 0
     """Frames that no flow table entry wanted."""
+    rx_oversize: int = 0
+    """Frames longer than the MTU of the port."""

@@ -11,6 +11,10 @@ DEFAULT_MTU = 1522
 """MTU after reset; the driver asks for 1522 when Linux says 1500 (``en.h`` MLX5E_SW2HW_MTU)."""
 
 
+FCS = 4
+"""Frame check sequence, bytes: the MTU of the port counts it, frames of the model have none."""
+
+
 class PortStatus(IntEnum):
     """``paos_reg.admin_status`` and ``oper_status``."""
 
@@ -32,6 +36,11 @@ class PortState:
     def up(self) -> bool:
         """Does the port carry traffic?"""
         return self.carrier and self.admin is PortStatus.UP
+
+    @property
+    def longest(self) -> int:
+        """Longest frame that the port takes from the wire, bytes without FCS."""
+        return self.mtu - FCS
 
 
 class AllowedList(IntEnum):

@@ -218,9 +218,12 @@ class Datapath:
         self._continuing = False
         self.run()
 
-    def receive(self, traffic: Traffic) -> None:
-        """Take traffic from the wire; completions are reported by ``report``."""
-        self._receiver.receive(traffic)
+    def receive(self, traffic: Traffic, longest: int) -> None:
+        """Take traffic from the wire, frames of at most ``longest`` bytes.
+
+        Completions are reported by ``report``.
+        """
+        self._receiver.receive(traffic, longest)
         if self._reporting and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)

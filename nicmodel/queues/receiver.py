@@ -60,8 +60,15 @@ class Receiver:
         self._flows: dict[tuple[object, ...], tuple[Delivery, ...]] = {}
         self._version = -1
 
-    def receive(self, traffic: Traffic) -> None:
-        """Take traffic of one flow from the wire."""
+    def receive(self, traffic: Traffic, longest: int) -> None:
+        """Take traffic of one flow from the wire; frames beyond ``longest`` bytes are lost."""
+        if traffic.length > longest:
+            # of a train the last frame may be short enough
+            fitting = [one for one in traffic.frames() if one.length <= longest]
+            self._counters.rx_oversize += traffic.count - len(fitting)
+            for one in fitting:
+                self.receive(one, longest)
+            return
         head = traffic.head
         headers = parse(head, traffic.length)
         if headers is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from nicmodel.command.declaration import command
 from nicmodel.command.firmware import Firmware, HcaState
 from nicmodel.errors import CommandError
-from nicmodel.objects.counters import Direction
+from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.port import MAX_MTU, PortStatus
 from nicmodel.spec.commands import AccessRegisterIn, AccessRegisterOut
 from nicmodel.spec.layout import Layout
@@ -112,7 +112,8 @@ def _pmlp(firmware: Firmware, data: bytes, write: bool) -> PmlpReg:
     return PmlpReg(local_port=LOCAL_PORT, width=LANES)
 
 
-def _eth_802_3(rx: Direction, tx: Direction) -> Layout:
+def _eth_802_3(counters: PortCounters) -> Layout:
+    rx, tx = counters.rx, counters.tx
     return Eth8023CntrsGrpDataLayout(
         a_frames_transmitted_ok=tx.packets,
         a_frames_received_ok=rx.packets,
@@ -122,10 +123,12 @@ def _eth_802_3(rx: Direction, tx: Direction) -> Layout:
         a_broadcast_frames_xmitted_ok=tx.broadcast.packets,
         a_multicast_frames_received_ok=rx.multicast.packets,
         a_broadcast_frames_received_ok=rx.broadcast.packets,
+        a_frame_too_long_errors=counters.rx_oversize,
     )
 
 
-def _eth_2863(rx: Direction, tx: Direction) -> Layout:
+def _eth_2863(counters: PortCounters) -> Layout:
+    rx, tx = counters.rx, counters.tx
     return Eth2863CntrsGrpDataLayout(
         if_in_octets=rx.octets,
         if_in_ucast_pkts=rx.unicast.packets,
@@ -138,7 +141,8 @@ def _eth_2863(rx: Direction, tx: Direction) -> Layout:
     )
 
 
-def _eth_2819(rx: Direction, tx: Direction) -> Layout:
+def _eth_2819(counters: PortCounters) -> Layout:
+    rx = counters.rx
     return Eth2819CntrsGrpDataLayout(
         ether_stats_octets=rx.octets,
         ether_stats_pkts=rx.packets,
@@ -147,7 +151,7 @@ def _eth_2819(rx: Direction, tx: Direction) -> Layout:
     )
 
 
-_GROUPS: dict[PpcntGroup, Callable[[Direction, Direction], Layout]] = {
+_GROUPS: dict[PpcntGroup, Callable[[PortCounters], Layout]] = {
     PpcntGroup.IEEE_802_3: _eth_802_3,
     PpcntGroup.RFC_2863: _eth_2863,
     PpcntGroup.RFC_2819: _eth_2819,
@@ -166,7 +170,7 @@ def _ppcnt(firmware: Firmware, data: bytes, write: bool) -> PpcntReg:
         ) from None
     counters = b""
     if make := _GROUPS.get(group):
-        counters = make(firmware.counters.rx, firmware.counters.tx).encode()
+        counters = make(firmware.counters).encode()
     return PpcntReg(
         local_port=LOCAL_PORT,
         grp=group,

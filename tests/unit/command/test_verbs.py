@@ -424,6 +424,7 @@ def test_port_counters_are_those_of_the_wire(driver: Driver) -> None:
     driver.counters.rx.count(b"\xff" * 6, 2, 120)
     driver.counters.rx.count(MAC, 3, 3000)
     driver.counters.tx.count(b"\x01\0\0\0\0\1", 1 << 33, 1 << 40)
+    driver.counters.rx_oversize = 7
 
     def counter(group: int, offset: int) -> int:
         request = PpcntReg(local_port=1, grp=group).encode()
@@ -434,6 +435,7 @@ def test_port_counters_are_those_of_the_wire(driver: Driver) -> None:
     assert counter(0, 0x08) == 5  # a_frames_received_ok
     assert counter(0, 0x20) == 1 << 40
     assert counter(0, 0x28) == 3120
+    assert counter(0, 0x60) == 7  # a_frame_too_long_errors
     assert counter(1, 0x08) == 3  # if_in_ucast_pkts
     assert counter(2, 0x18) == 2  # ether_stats_broadcast_pkts
     assert counter(0x12, 0) == 0

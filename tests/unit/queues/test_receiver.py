@@ -68,19 +68,33 @@ def to_tirs(objects: Objects, rqns: list[Rqn]) -> None:
     steering.set_root(table.table_id)
 
 
-def test_each_of_two_receivers_gets_the_whole_train() -> None:
-    objects = Objects()
+def network(*rqns: int) -> tuple[Receiver, PortCounters, list[Queue]]:
+    """A receiver that gives everything to each of the queues."""
+    objects, counters = Objects(), PortCounters()
     wq = WqConfig(WqType.CYCLIC, 0, 4, Pdn(1), GuestAddr(0), PageList((), 4096))
     queues = {
-        rqn: Queue(RqConfig(rqn, Cqn(1), CounterSet(0), False, False, wq))
-        for rqn in (Rqn(1), Rqn(2))
+        Rqn(rqn): Queue(RqConfig(Rqn(rqn), Cqn(1), CounterSet(0), False, False, wq)) for rqn in rqns
     }
     to_tirs(objects, list(queues))
-    rqs = cast("dict[Rqn, Rq]", queues)
+    receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0)
+    return receiver, counters, list(queues.values())
+
+
+def test_each_of_two_receivers_gets_the_whole_train() -> None:
+    receiver, counters, (one, other) = network(1, 2)
     sent = train()
-    Receiver(objects, rqs, PortCounters(), lambda: 0).receive(sent)
-    frames = [bytes(frame.data) for frame in sent.frames()]
-    assert len(frames) == COUNT
-    for queue in queues.values():
-        assert queue.frames == frames
-        assert queue.sums == queues[Rqn(1)].sums
+    receiver.receive(sent, sent.length)
+    assert one.frames == [bytes(frame.data) for frame in sent.frames()]
+    assert other.frames == one.frames
+    assert other.sums == one.sums
+    assert (counters.rx.packets, counters.rx_oversize) == (COUNT, 0)
+
+
+def test_frames_longer_than_the_mtu_are_counted_and_lost() -> None:
+    receiver, counters, (queue,) = network(1)
+    sent = train()
+    *long, last = sent.frames()
+    receiver.receive(sent, last.length)
+    receiver.receive(long[0], last.length)
+    assert queue.frames == [bytes(last.data)]
+    assert (counters.rx.packets, counters.rx_oversize) == (1, COUNT)
