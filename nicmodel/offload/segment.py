@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nicmodel.frame import Checked, Train
+from nicmodel.frame import ETH_MIN, Checked, Train
 from nicmodel.offload.checksum import ipv4_header_length, ones_sum, pseudo_sum
 from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, Headers, parse
 
@@ -26,8 +26,8 @@ def segment(
 ) -> Train | None:
     """Cut ``payload`` (pieces, in order, not empty) into frames of ``mss`` payload bytes.
 
-    ``l3`` and ``l4`` ask for checksums. None if the header is not one that can be segmented:
-    no IP, or longer than the inline bytes.
+    Short frames are padded. ``l3`` and ``l4`` ask for checksums. None if the header is not one that
+    can be segmented: no IP, or longer than the inline bytes.
     """
     length = sum(map(len, payload))
     headers = parse(_without_payload(header), len(header))
@@ -36,14 +36,15 @@ def segment(
     hlen = len(header)
     count = -(-length // mss)
     last = length - (count - 1) * mss
-    stride = hlen + mss + (hlen + mss & 1)
+    width = max(ETH_MIN, hlen + mss)
+    stride = width + (width & 1)
     rows = np.empty((count, stride), np.uint8)
     rows[:, :hlen] = np.frombuffer(header, np.uint8)
     _scatter(rows, hlen, mss, payload)
     rows[-1, hlen + last :] = 0
     rows[:, hlen + mss :] = 0
     checked = _finish(rows, header, headers, mss, last, l3, l4)
-    return Train(rows, hlen + mss, hlen + last, checked)
+    return Train(rows, width, max(ETH_MIN, hlen + last), checked)
 
 
 def _without_payload(header: bytes) -> bytes:
