@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nicmodel.spec
-from nicmodel.spec.ifc import ENVIRONMENT, Header, Member, find_header
 from nicmodel.spec.layout import Layout, Span
+from tests.oracles.ifc import ENVIRONMENT, Header, Member, find_header
 
 
 def declared() -> list[type[Layout]]:

@@ -8,11 +8,11 @@ import pytest
 
 from nicmodel.spec.cqe import CqeOpcode, CqeSyndrome
 from nicmodel.spec.eqe import EventType
-from nicmodel.spec.ifc import ENVIRONMENT, find_header
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.registers import RegisterId
 from nicmodel.spec.status import CommandStatus
 from nicmodel.spec.wqe import WqeOpcode
+from tests.oracles.ifc import ENVIRONMENT, find_header
 
 CATALOGUES: list[tuple[type[IntEnum], str, str]] = [
     (CommandOpcode, "mlx5_ifc.h", "MLX5_CMD_OP_"),
