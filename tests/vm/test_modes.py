@@ -11,15 +11,16 @@ from tests.vm.traffic import IFACE, iperf
 STRANGER = "02:00:00:00:77:77"
 
 
-def _seen(pair: Pair, *options: str) -> int:
-    """Frames to a stranger's address that tcpdump in guest b sees while guest a sends ten."""
-    pair.a.run(f"ip neigh replace 10.77.0.99 lladdr {STRANGER} dev {IFACE}")
+def _seen(pair: Pair, *options: str, mac: str = STRANGER, address: str = "10.77.0.99") -> int:
+    """Frames to ``mac`` that tcpdump in guest b sees while guest a sends ten."""
+    if mac == STRANGER:
+        pair.a.run(f"ip neigh replace {address} lladdr {mac} dev {IFACE}")
     watch = pair.b.start(
         f"timeout 20 tcpdump -i {IFACE} -n -l {' '.join(options)} -c 10 "
-        f"ether dst {STRANGER} 2>/tmp/tcpdump.err"
+        f"ether dst {mac} 2>/tmp/tcpdump.err"
     )
     pair.b.run("until grep -q 'listening on' /tmp/tcpdump.err; do sleep 0.05; done", timeout=20)
-    pair.a.run("ping -c 10 -i 0.05 -W 1 10.77.0.99", check=False)
+    pair.a.run(f"ping -c 10 -i 0.05 -W 1 -I {IFACE} {address}", check=False)
     # a frame that everybody gets tells that all before it have been seen
     pair.a.run(["ping", "-c", "1", "-w", "10", pair.v4(pair.b)])
     pair.b.run("pkill -INT tcpdump", check=False)
@@ -77,15 +78,22 @@ def test_multicast_reaches_those_who_joined(pair: Pair) -> None:
 
 
 def test_multicast_v6(pair: Pair) -> None:
-    said = pair.a.run(f"ping -c 2 -i 0.2 -w 10 ff02::1%{IFACE}", check=False).stdout
-    assert "fe80::" in said
+    link_local = pair.b.run(f"ip -6 -br addr show dev {IFACE} scope link").stdout.split()[2]
+    said = pair.a.run(f"ping -L -c 2 -i 0.2 -w 10 ff02::1%{IFACE}", check=False).stdout
+    assert f"from {link_local.partition('/')[0]}%{IFACE}" in said
 
 
 def test_all_multicast(pair: Pair) -> None:
-    pair.b.run(["ip", "link", "set", IFACE, "allmulticast", "on"])
-    pair.a.run(["ping", "-c", "1", "-w", "10", pair.v4(pair.b)])
-    pair.b.run(["ip", "link", "set", IFACE, "allmulticast", "off"])
-    pair.a.run(["ping", "-c", "1", "-w", "10", pair.v4(pair.b)])
+    group, mac = "239.255.0.1", "01:00:5e:7f:00:01"
+    pair.a.run(f"ip route replace {group} dev {IFACE}")
+    try:
+        assert _seen(pair, "-p", mac=mac, address=group) == 0
+        pair.b.run(["ip", "link", "set", IFACE, "allmulticast", "on"])
+        assert _seen(pair, "-p", mac=mac, address=group) == 10
+    finally:
+        pair.b.run(["ip", "link", "set", IFACE, "allmulticast", "off"])
+        pair.a.run(f"ip route del {group} dev {IFACE}")
+    assert _seen(pair, "-p", mac=mac, address=group) == 0
 
 
 def test_a_changed_address_is_answered(pair: Pair) -> None:
