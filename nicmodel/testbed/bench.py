@@ -74,6 +74,9 @@ def run(options: LabOptions | None = None) -> list[Result]:
         for number, vm in enumerate((a, b), 1):
             for interface, net in _NETS.items():
                 vm.run(f"ip addr add {net}.{number}/24 dev {interface}; ip link set {interface} up")
+        for vm in (a, b):
+            for interface in _NETS:
+                vm.wait_until(f"grep -q 1 /sys/class/net/{interface}/carrier")
         b.start("iperf3 -s")
         for net in _NETS.values():
             a.run(f"ping -c 1 -W 1 -w 20 {net}.2", timeout=40)
