@@ -496,7 +496,7 @@ class Lifecycle(CommandDriver):
     def up(self, channels: int = 2) -> None:
         """Everything until traffic may flow."""
         self.enable()
-        self.load()
+        self.load(max(2, channels))
         self.probe()
         self.open(channels)
 

@@ -34,6 +34,15 @@ RINGS, BUFFERS, END = 8 << 20, 16 << 20, 24 << 20
 SEND, LSO, MPSW = 0x0A, 0x0E, 0x29
 
 
+def _regions(extra: int) -> tuple[MemoryRegion, ...]:
+    """As ``REGIONS``, with ``extra`` bytes more in each."""
+    rings, buffers = REGIONS
+    return (
+        MemoryRegion(0, rings.size + extra),
+        MemoryRegion(rings.size + extra, buffers.size + extra),
+    )
+
+
 class Loop:
     """An event loop whose time the test turns."""
 
@@ -119,16 +128,18 @@ class BarPort:
 class Machine(Lifecycle):
     """Guest memory, driver and NIC."""
 
-    def __init__(self, name: str, mac: bytes, loop: Loop) -> None:
+    def __init__(self, name: str, mac: bytes, loop: Loop, *, extra: int = 0) -> None:
+        """``extra``: bytes of rings, and of buffers, that more than a few channels need."""
         self.loop = loop
+        self.regions = REGIONS if not extra else _regions(extra)
         self.sink = ListSink()
         self.nic = Nic(name, mac, loop, loop.clock, Tracer(name, loop.clock, (self.sink,)))
         self.frontend = InMemoryFrontend(self.nic, ())
         self.memory = GuestMemory()
         """As the CPU sees it, whatever the device may reach."""
         self.memory.enabled = True
-        self.files = [memfd(region.size) for region in REGIONS]
-        for region, fd in zip(REGIONS, self.files, strict=True):
+        self.files = [memfd(region.size) for region in self.regions]
+        for region, fd in zip(self.regions, self.files, strict=True):
             self.memory.map(region, fd)
             self.frontend.memory.map(region, fd)
         self.history: list[tuple[bytes, int]] = []
@@ -149,7 +160,7 @@ class Machine(Lifecycle):
         self.heard: list[tuple[int, int, int, bytes]] = []
         self._commands: list[int] = []
         self._ring = RINGS
-        self._buffer = BUFFERS
+        self.rewind()
         self._pages: tuple[int, ...] = ()
         self._record = 0
 
@@ -160,7 +171,7 @@ class Machine(Lifecycle):
 
     def again(self, channels: int = 2) -> None:
         """PCI reset, then a driver that knows of nothing."""
-        for number in range(len(REGIONS)):
+        for number in range(len(self.regions)):
             self.give(number)
         self.frontend.reset()
         self.frontend.bus_master(True)
@@ -171,20 +182,20 @@ class Machine(Lifecycle):
 
     def take_away(self, number: int) -> None:
         """Take a region from the device, if it has it."""
-        region = REGIONS[number]
+        region = self.regions[number]
         if region in self.frontend.memory.regions:
             self.frontend.memory.unmap(region.guest_addr, region.size)
 
     def give(self, number: int) -> None:
         """Give it back."""
-        if REGIONS[number] not in self.frontend.memory.regions:
-            self.frontend.memory.map(REGIONS[number], self.files[number])
+        if self.regions[number] not in self.frontend.memory.regions:
+            self.frontend.memory.map(self.regions[number], self.files[number])
 
     def pas(self, length: int) -> tuple[int, ...]:
         size = -(-length // 4096) * 4096
         self._pages = tuple(range(self._ring, self._ring + size, 4096))
         self._ring += size
-        assert self._ring <= BUFFERS
+        assert self._ring <= self.regions[1].guest_addr
         return self._pages
 
     def dbr(self) -> GuestAddr:
@@ -196,13 +207,13 @@ class Machine(Lifecycle):
         """Put bytes into a buffer of their own; its address."""
         addr = self._buffer
         self._buffer += len(data) + 63 & ~63
-        assert self._buffer <= END
+        assert self._buffer <= self.regions[1].guest_addr + self.regions[1].size
         self.memory.write(addr, data)
         return addr
 
     def rewind(self) -> None:
         """Every buffer may be used again."""
-        self._buffer = BUFFERS
+        self._buffer = self.regions[1].guest_addr
 
     # Queues
 

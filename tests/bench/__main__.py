@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make bench``: all measurements, or those of one part (``T=model``, ``T=vm``).
+
+Figures go to ``build/bench/results.json``, curves and flame graphs beside it.
+"""
+
+import argparse
+import sys
+
+from nicmodel.errors import UserError
+from nicmodel.testbed.errors import GuestError, Unavailable
+from tests.bench import model, vm
+from tests.bench.report import report
+
+PARTS = {"model": model.run, "vm": vm.run}
+
+
+def main() -> int:
+    """Measure; the exit status."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("parts", nargs="*", help=f"what to measure: {', '.join(PARTS)}; all")
+    chosen = parser.parse_args().parts or list(PARTS)
+    for part in chosen:
+        if part not in PARTS:
+            parser.error(f"there is no part {part}; choose from {', '.join(PARTS)}")
+    try:
+        results = [result for part in chosen for result in PARTS[part]()]
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 4
+    except (UserError, GuestError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    report(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a benchmark yields: ``results.json`` and a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nicmodel.testbed.paths import BUILD
+
+FOLDER = BUILD / "bench"
+RESULTS = FOLDER / "results.json"
+
+ROUNDS = 5
+"""Fewest rounds of which a median is taken."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of ``results.json``.
+
+    ``value`` is the median of ours, ``peer_value`` that of ``peer``, and ``ratio`` what the first
+    is of the second; ``rounds`` has what each round found of both. A figure of the model alone has
+    its target as peer, and ``limit``: what copying and summing the same bytes alone would reach;
+    ``share`` is what ``value`` is of that.
+    """
+
+    name: str
+    value: float
+    unit: str
+    peer: str
+    peer_value: float
+    ratio: float
+    rounds: tuple[tuple[float, float], ...]
+    limit: float | None = None
+    share: float | None = None
+
+
+def report(results: Sequence[Result], path: Path = RESULTS) -> None:
+    """Print the table and write ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    print(f"\n{'':24}{'ours':>14}{'peer':>14}{'ratio':>8}")
+    for r in results:
+        limit = "" if r.share is None else f", {r.share:.0%} of memcpy and checksum alone"
+        print(
+            f"{r.name:24}{r.value:14,.1f}{r.peer_value:14,.1f}{r.ratio:8.2f}"
+            f"  {r.unit}, peer {r.peer}{limit}"
+        )
+    print(f"\nwritten to {path}")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Cost against work: points of ``x`` (how much there is) and ``y``."""
+
+    title: str
+    x: str
+    y: str
+    points: Sequence[tuple[float, float]]
+
+
+def plot(curves: Sequence[Curve], name: str, folder: Path = FOLDER) -> None:
+    """Draw the curves side by side into ``folder/name.png``, and keep the numbers as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(6 * len(curves), 4), layout="constrained")
+    for axes, curve in zip(np.atleast_1d(figure.subplots(1, len(curves))), curves, strict=True):
+        axes.plot(*zip(*curve.points, strict=True), marker="o")
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(bottom=0)
+        axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
+        axes.grid(True)
+        print(f"  {curve.title}: {', '.join(f'{x:g}: {y:.1f}' for x, y in curve.points)} {curve.y}")
+    figure.savefig(folder / f"{name}.png")
+    numbers = json.dumps([asdict(curve) for curve in curves], indent=1)
+    (folder / f"{name}.json").write_text(numbers + "\n")
+    print(f"  curves: {folder / name}.png")
