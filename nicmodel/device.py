@@ -3,10 +3,11 @@
 
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
+from nicmodel.faults.injector import Faults, Reach
 from nicmodel.frame import Traffic
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
-from nicmodel.pci.init_segment import CLOCK_AT, InitSegment
+from nicmodel.pci.init_segment import CLOCK_AT, COMMAND_TIMEOUT_MS, InitSegment
 from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.datapath import Datapath, Scheduler
 from nicmodel.spec.capabilities import CLOCK_KHZ
@@ -30,6 +31,9 @@ and says of every space that it is not supported, so the driver offers no crash 
 
 HEARTBEAT = 0.5
 """Seconds between changes of the health counter; the driver looks every 2 s."""
+
+RESTART = 0.2
+"""Seconds that a restart of the firmware takes."""
 
 IDENTITY = Identity(
     vendor_id=0x15B3,
@@ -68,12 +72,30 @@ class _Life:
             objects, self.datapath, counters, nic.mac, nic.tracer, vectors=VECTORS
         )
         self.firmware.carrier(nic.port.up)
-        commands = CommandInterface(self.firmware, host.memory)
+        self.commands = CommandInterface(self.firmware, host.memory)
         self.init_segment = InitSegment(
-            host.bar, FIRMWARE_VERSION, commands.set_queue_address, commands.doorbell
+            host.bar,
+            FIRMWARE_VERSION,
+            self.commands.set_queue_address,
+            self.commands.doorbell,
+            self._restart,
+            nic.command_timeout_ms,
         )
         self.uar = UarDecoder(self.datapath)
+        self.reach = Reach(self.datapath, objects, self.commands, self.init_segment)
         self._port = nic.port
+        self._scheduler = nic.scheduler
+        self._over = False
+
+    def _restart(self) -> None:
+        """The driver wants the firmware to start anew."""
+        self.commands.stop()
+        self.init_segment.stop()
+        self._scheduler.call_later(RESTART, self._restarted)
+
+    def _restarted(self) -> None:
+        if not self._over:
+            self.init_segment.start()
 
     def _transmit(self, traffic: Traffic) -> None:
         if self.firmware.port.up:
@@ -87,22 +109,35 @@ class _Life:
 
     def end(self) -> None:
         """Stop every queue: nothing is touched after this."""
+        self._over = True
         self.datapath.reset()
 
 
 class Nic:
     """A ConnectX-6 Dx: the transport drives one side (``seam.Device``), the wire the other.
 
-    ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too.
+    ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too; ``seed`` is
+    that of the run; ``command_timeout_ms`` is how long the firmware asks the driver to wait for a
+    command. ``faults`` is what breaks it.
     """
 
     def __init__(
-        self, name: str, mac: bytes, scheduler: Scheduler, clock: Clock, tracer: Tracer
+        self,
+        name: str,
+        mac: bytes,
+        scheduler: Scheduler,
+        clock: Clock,
+        tracer: Tracer,
+        *,
+        seed: int = 0,
+        command_timeout_ms: int = COMMAND_TIMEOUT_MS,
     ) -> None:
         self.name = name
         self.mac = mac
         self.scheduler = scheduler
         self.tracer = tracer
+        self.command_timeout_ms = command_timeout_ms
+        self.faults = Faults(name, seed, scheduler, tracer)
         self.port = Port(name, self)
         self._clock = clock
         self._life: _Life | None = None
@@ -125,12 +160,14 @@ class Nic:
         """The front-end is gone."""
         if self._life is not None:
             self._life.end()
+            self.faults.end()
             self._life = None
 
     def reset(self) -> None:
         """PCI reset or FLR."""
         if self._life is not None:
             self._life.end()
+            self.faults.end()
             self._begin(self._life.host, "PCI reset")
 
     def bus_master(self, enabled: bool) -> None:
@@ -166,6 +203,7 @@ class Nic:
     def _begin(self, host: Host, cause: str) -> None:
         self.tracer.emit(DeviceReset(cause))
         self._life = _Life(self, host)
+        self.faults.begin(self._life.reach)
 
     def _beat(self) -> None:
         if self._life is not None:

@@ -48,6 +48,11 @@ class CommandInterface:
         self._log_stride = log_stride
         self._firmware.reset("the driver set a command queue")
 
+    def stop(self) -> None:
+        """The firmware goes down: commands are neither read nor answered until a queue is set."""
+        self._queue = None
+        self._firmware.reset("the driver restarts the firmware")
+
     def doorbell(self, mask: int) -> None:
         """Execute the commands in the slots of ``mask``, lowest first. Never raises."""
         for slot in range(32):
@@ -70,6 +75,8 @@ class CommandInterface:
                 firmware.tracer.emit(DoorbellWithoutCommand(slot, "the driver owns it"))
                 return
             delivery = self._deliver(slot, addr, entry)
+            if delivery is None:
+                return
             self._memory.write(addr + STATUS_OWN, bytes((delivery << 1,)))
         except DmaFault as fault:
             self._undelivered(slot, DeliveryStatus.FW_ERR, str(fault))
@@ -77,8 +84,8 @@ class CommandInterface:
         if heard and firmware.command_events:
             firmware.queues.post_event(EventType.CMD, 0, EqeCmd(vector=1 << slot).encode())
 
-    def _deliver(self, slot: int, addr: GuestAddr, entry: CmdLayout) -> DeliveryStatus:
-        """Gather, execute, scatter; the delivery status."""
+    def _deliver(self, slot: int, addr: GuestAddr, entry: CmdLayout) -> DeliveryStatus | None:
+        """Gather, execute, scatter; the delivery status, or None for a command that hangs."""
         try:
             if entry.type != PCI_CMD_XPORT:
                 raise DeliveryError(
@@ -87,6 +94,8 @@ class CommandInterface:
             data = gather(self._memory, entry)
             blocks = output_blocks(self._memory, entry)
             reply = self.execute(data, entry.outlen)
+            if reply is None:
+                return None
             scatter(self._memory, addr, blocks, reply)
         except DeliveryError as error:
             self._undelivered(slot, error.delivery, str(error))
@@ -99,14 +108,17 @@ class CommandInterface:
     def _undelivered(self, slot: int, delivery: DeliveryStatus, reason: str) -> None:
         self._firmware.tracer.emit(CommandUndelivered(slot, delivery.name, reason))
 
-    def execute(self, data: bytes, outlen: int) -> bytes:
-        """Execute the request ``data``; exactly ``outlen`` bytes of reply."""
+    def execute(self, data: bytes, outlen: int) -> bytes | None:
+        """Execute the request ``data``; exactly ``outlen`` bytes of reply.
+
+        None means that there will never be an answer: what a fault does (``nicmodel.faults``).
+        """
         header = RequestHeader.decode(data.ljust(RequestHeader.SIZE, b"\0"))
         tracer = self._firmware.tracer
         command = REGISTRY.get(header.opcode)
         if command is None:
             tracer.emit(UnknownCommand(header.opcode, header.op_mod))
-            return _refusal(CommandStatus.BAD_OP, 0, outlen)
+            return refusal(CommandStatus.BAD_OP, 0, outlen)
         name = command.opcode.name
         try:
             if outlen < command.reply.SIZE:
@@ -117,15 +129,16 @@ class CommandInterface:
             reply = command.run(self._firmware, data)
         except CommandError as error:
             tracer.emit(CommandRefused(name, header.op_mod, error.status.name, str(error)))
-            return _refusal(error.status, error.syndrome, outlen)
+            return refusal(error.status, error.syndrome, outlen)
         except (LayoutError, GuestFault) as error:
             status = CommandStatus.BAD_PARAM
             tracer.emit(CommandRefused(name, header.op_mod, status.name, str(error)))
-            return _refusal(status, 0, outlen)
+            return refusal(status, 0, outlen)
         tracer.emit(CommandDone(name, header.op_mod, CommandStatus.OK.name, 0))
         return reply[:outlen].ljust(outlen, b"\0")
 
 
-def _refusal(status: CommandStatus, syndrome: int, outlen: int) -> bytes:
+def refusal(status: CommandStatus, syndrome: int, outlen: int) -> bytes:
+    """``outlen`` bytes of reply that say no."""
     reply = ReplyHeader(status=status, syndrome=syndrome).encode()
     return reply[:outlen].ljust(outlen, b"\0")

@@ -8,7 +8,8 @@ A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, 
 -> egress. Its way in: ``Receiver`` -> ``Rq.receive`` -> ``Cq.post`` -> ``Eq.post`` -> MSI-X.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from nicmodel.frame import Traffic
@@ -49,8 +50,12 @@ class Scheduler(Protocol):
         ...
 
 
+Queue = Eq | Cq | Sq | Rq
+"""What moves."""
+
+
 class Datapath:
-    """The moving parts of one NIC."""
+    """The moving parts of one NIC; ``created`` is told of each new one."""
 
     def __init__(
         self,
@@ -78,11 +83,21 @@ class Datapath:
         self._reporting: list[Cq] = []
         self._out_of_buffer: dict[CounterSet, int] = {}
         self._continuing = False
+        self.created: Callable[[Queue], None] = lambda _: None
         self._receiver = Receiver(objects, self._rqs, counters, timestamp)
+
+    def queues(self) -> Iterator[Queue]:
+        """All that there are."""
+        return chain(self._eqs.values(), self._cqs.values(), self._sqs.values(), self._rqs.values())
+
+    def cq(self, cqn: Cqn) -> Cq:
+        """A completion queue that exists."""
+        return self._cqs[cqn]
 
     def create_eq(self, config: EqConfig) -> None:
         """Start event queue ``config.eqn``."""
-        self._eqs[config.eqn] = Eq(config, self._memory, self._interrupt, self._tracer)
+        eq = self._eqs[config.eqn] = Eq(config, self._memory, self._interrupt, self._tracer)
+        self.created(eq)
 
     def destroy_eq(self, eqn: Eqn) -> None:
         """Stop it; nothing of it is touched after this returns."""
@@ -90,7 +105,7 @@ class Datapath:
 
     def create_cq(self, config: CqConfig) -> None:
         """Start completion queue ``config.cqn``; its EQ exists."""
-        self._cqs[config.cqn] = Cq(
+        cq = self._cqs[config.cqn] = Cq(
             config,
             self._memory,
             self._eqs[config.eqn],
@@ -98,6 +113,7 @@ class Datapath:
             self._reporting.append,
             self._tracer,
         )
+        self.created(cq)
 
     def modify_cq(self, config: CqConfig) -> None:
         """Replace the configuration (moderation) of ``config.cqn``."""
@@ -109,7 +125,7 @@ class Datapath:
 
     def create_sq(self, config: SqConfig) -> None:
         """Create send queue ``config.sqn`` in state RST; its CQ exists."""
-        self._sqs[config.sqn] = Sq(
+        sq = self._sqs[config.sqn] = Sq(
             config,
             self._memory,
             self._gather,
@@ -117,6 +133,7 @@ class Datapath:
             self._transmit,
             self._tracer,
         )
+        self.created(sq)
 
     def sq_state(self, sqn: Sqn) -> QueueState:
         """State as QUERY_SQ reports it."""
@@ -134,9 +151,10 @@ class Datapath:
 
     def create_rq(self, config: RqConfig) -> None:
         """Create receive queue ``config.rqn`` in state RST; its CQ exists."""
-        self._rqs[config.rqn] = Rq(
+        rq = self._rqs[config.rqn] = Rq(
             config, self._memory, self._gather, self._cqs[config.cqn], self._tracer
         )
+        self.created(rq)
 
     def configure_rq(self, config: RqConfig) -> None:
         """Replace the configuration (VLAN stripping) of ``config.rqn`` while it runs."""

@@ -57,7 +57,7 @@ class Eq:
         self.producer = self.producer + 1 & _INDEX
         if self.armed:
             self.armed = False
-            self._interrupt(self.config.vector)
+            self.interrupt()
 
     def doorbell(self, consumer: int, *, arm: bool) -> None:
         """The driver has consumed up to ``consumer`` (24 bit) and may want the next event."""
@@ -66,9 +66,13 @@ class Eq:
             return
         if consumer != self.producer:
             self.armed = False
-            self._interrupt(self.config.vector)
+            self.interrupt()
         else:
             self.armed = True
+
+    def interrupt(self) -> None:
+        """Raise the vector."""
+        self._interrupt(self.config.vector)
 
     def _error(self, reason: str) -> None:
         self._tracer.emit(QueueError("EQ", self.config.eqn, self.producer, reason))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Receive queues: from frames to the buffers that the driver posted (``en_rx.c``)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
@@ -48,6 +49,18 @@ class Rq:
         self._gather = gather
         self._cq = cq
         self._tracer = tracer
+        self._place: Callable[..., bool] = self._scatter
+
+    def intercept(self, checks: Sequence[Callable[[], None]]) -> None:
+        """Call ``checks`` before each WQE from now on; one that raises QueueFault fails the WQE."""
+        self._place = partial(self._checked, checks) if checks else self._scatter
+
+    def _checked(
+        self, checks: Sequence[Callable[[], None]], index: int, *parts: memoryview
+    ) -> bool:
+        for check in checks:
+            check()
+        return self._scatter(index, *parts)
 
     def modify(self, state: QueueState) -> None:
         """Go to ``state``; leaving RST starts at index 0."""
@@ -74,10 +87,10 @@ class Rq:
                     continue
                 if strip:
                     length = len(frame) - _TAG
-                    fits = self._scatter(index, frame[:12], frame[12 + _TAG :])
+                    fits = self._place(index, frame[:12], frame[12 + _TAG :])
                 else:
                     length = len(frame)
-                    fits = self._scatter(index, frame)
+                    fits = self._place(index, frame)
             except QueueFault as fault:
                 self._fail(index, str(fault), fault.syndrome)
                 return

@@ -6,7 +6,8 @@ Source of the formats: ``en_tx.c``, ``en/txrx.h``, ``qp.h``; of the rules that t
 not masked) and ``wq.h``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
@@ -62,6 +63,14 @@ _DBR_SEND = 4
 Egress = Callable[[Traffic], None]
 """Where frames leave the device."""
 
+Verb = Callable[[bytes], None]
+"""Executes a WQE."""
+
+
+def _checked(check: Callable[[], None], verb: Verb, wqe: bytes) -> None:
+    check()
+    verb(wqe)
+
 
 class Sq:
     """One send queue."""
@@ -86,18 +95,28 @@ class Sq:
         self._egress = egress
         self._tracer = tracer
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
-        self._verbs: dict[int, Callable[[bytes], None]] = {
-            WqeOpcode.NOP: lambda _: None,
-            WqeOpcode.SEND: self._send,
-            WqeOpcode.LSO: self._lso,
-            WqeOpcode.ENHANCED_MPSW: self._mpsw,
-        }
+        self._verbs = self._all_verbs()
 
     def modify(self, state: QueueState) -> None:
         """Go to ``state``; leaving RST starts at index 0 (``mlx5e_reset_txqsq_cc_pc``)."""
         if self.state is QueueState.RST:
             self.consumer = 0
         self.state = state
+
+    def intercept(self, checks: Sequence[Callable[[], None]]) -> None:
+        """Call ``checks`` before each WQE from now on; one that raises QueueFault fails the WQE."""
+        self._verbs = self._all_verbs()
+        for check in checks:
+            for opcode, verb in self._verbs.items():
+                self._verbs[opcode] = partial(_checked, check, verb)
+
+    def _all_verbs(self) -> dict[int, Verb]:
+        return {
+            WqeOpcode.NOP: lambda _: None,
+            WqeOpcode.SEND: self._send,
+            WqeOpcode.LSO: self._lso,
+            WqeOpcode.ENHANCED_MPSW: self._mpsw,
+        }
 
     def run(self, budget: int) -> bool:
         """Execute at most ``budget`` WQEs; true if posted WQEs are left.

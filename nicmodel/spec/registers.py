@@ -3,7 +3,7 @@
 
 from enum import IntEnum
 
-from nicmodel.spec.layout import Layout, bits, layout, raw, u8, u16, u32, u64
+from nicmodel.spec.layout import Layout, bits, layout, nested, raw, u8, u16, u32, u64
 
 
 class RegisterId(IntEnum):
@@ -23,6 +23,8 @@ class RegisterId(IntEnum):
     """Counters."""
     HOST_ENDIANNESS = 0x7004
     """Byte order of the host; the device does not care."""
+    DTOR = 0xC00E
+    """How long the driver shall wait for what (default timeouts)."""
 
 
 class PpcntGroup(IntEnum):
@@ -217,3 +219,27 @@ class Eth2819CntrsGrpDataLayout(Layout):
     ether_stats_pkts2048to4095octets: int = u64(0x90)
     ether_stats_pkts4096to8191octets: int = u64(0x98)
     ether_stats_pkts8192to10239octets: int = u64(0xA0)
+
+
+@layout(0x4, ifc="default_timeout")
+class DefaultTimeout(Layout):
+    """A time that the driver shall wait; ``to_multiplier`` 0 is milliseconds."""
+
+    to_multiplier: int = bits(0x0, 31, 29)
+    to_value: int = bits(0x0, 19, 0)
+
+
+@layout(0x40, ifc="dtor_reg")
+class DtorReg(Layout):
+    """Default timeouts (``lib/tout.c``)."""
+
+    pcie_toggle_to: DefaultTimeout = nested(0x4)
+    health_poll_to: DefaultTimeout = nested(0x14)
+    full_crdump_to: DefaultTimeout = nested(0x18)
+    fw_reset_to: DefaultTimeout = nested(0x1C)
+    flush_on_err_to: DefaultTimeout = nested(0x20)
+    pci_sync_update_to: DefaultTimeout = nested(0x24)
+    tear_down_to: DefaultTimeout = nested(0x28)
+    fsm_reactivate_to: DefaultTimeout = nested(0x2C)
+    reclaim_pages_to: DefaultTimeout = nested(0x30)
+    reclaim_vfs_pages_to: DefaultTimeout = nested(0x34)

@@ -21,6 +21,8 @@ class Severity(StrEnum):
 
     INFO = "info"
     """The device's normal life."""
+    INJECTED = "injected"
+    """The device did wrong what the run had asked it to do wrong."""
     GUEST_FAULT = "guest-fault"
     """The guest did something that hardware would refuse."""
     UNIMPLEMENTED = "unimplemented"

@@ -13,6 +13,8 @@ from nicmodel.spec.commands import AccessRegisterIn, AccessRegisterOut
 from nicmodel.spec.layout import Layout
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.registers import (
+    DefaultTimeout,
+    DtorReg,
     Eth2819CntrsGrpDataLayout,
     Eth2863CntrsGrpDataLayout,
     Eth8023CntrsGrpDataLayout,
@@ -48,6 +50,21 @@ LANES = 4
 
 LOCAL_PORT = 1
 """The only port."""
+
+TIMEOUTS = DtorReg(
+    pcie_toggle_to=DefaultTimeout(to_value=2000),
+    health_poll_to=DefaultTimeout(to_value=2000),
+    full_crdump_to=DefaultTimeout(to_value=60_000),
+    fw_reset_to=DefaultTimeout(to_value=58_000),
+    flush_on_err_to=DefaultTimeout(to_value=2000),
+    pci_sync_update_to=DefaultTimeout(to_value=2000),
+    tear_down_to=DefaultTimeout(to_value=3000),
+    fsm_reactivate_to=DefaultTimeout(to_value=5000),
+    reclaim_pages_to=DefaultTimeout(to_value=5000),
+    reclaim_vfs_pages_to=DefaultTimeout(to_value=120_000),
+)
+"""What the driver would wait without being told (``lib/tout.c`` tout_def_sw_val); it adds the first
+to ``fw_reset_to`` and ``tear_down_to`` to ``pci_sync_update_to``."""
 
 Handler = Callable[[Firmware, bytes, bool], Layout]
 """Takes the data, padded to the register, and whether they are written; returns the register."""
@@ -185,6 +202,12 @@ def _host_endianness(firmware: Firmware, data: bytes, write: bool) -> Layout:
     return _Nothing()
 
 
+def _dtor(firmware: Firmware, data: bytes, write: bool) -> DtorReg:
+    if write:
+        raise CommandError(CommandStatus.BAD_PARAM, "DTOR can only be read")
+    return TIMEOUTS
+
+
 class _Nothing(Layout):
     """A register without data of its own."""
 
@@ -202,6 +225,7 @@ REGISTERS: dict[int, tuple[Handler, int]] = {
     RegisterId.PFCC: (_pfcc, PfccReg.SIZE),
     RegisterId.PMLP: (_pmlp, PmlpReg.SIZE),
     RegisterId.PPCNT: (_ppcnt, PpcntReg.SIZE),
+    RegisterId.DTOR: (_dtor, DtorReg.SIZE),
     RegisterId.HOST_ENDIANNESS: (_host_endianness, 0),
 }
 """Handler and bytes of each register."""
@@ -214,7 +238,7 @@ REGISTERS: dict[int, tuple[Handler, int]] = {
     requires=HcaState.ENABLED,
 )
 def access_register(firmware: Firmware, request: AccessRegisterIn) -> AccessRegisterOut:
-    """Read or write a port register: PTYS, PAOS, PMTU, PFCC, PMLP, PPCNT, HOST_ENDIANNESS."""
+    """Read or write a port register: PTYS, PAOS, PMTU, PFCC, PMLP, PPCNT, DTOR, HOST_ENDIANNESS."""
     write = request.op_mod == WRITE
     if request.op_mod not in (READ, WRITE):
         raise CommandError(CommandStatus.BAD_PARAM, f"ACCESS_REG has no op_mod {request.op_mod}")
