@@ -38,9 +38,15 @@ def toeplitz(key: bytes, data: bytes) -> int:
 
 
 def symmetric_input(source: bytes, destination: bytes) -> bytes:
-    """Order the two so that both directions of a flow hash alike.
+    """What both directions of a flow have in common: their OR, then their XOR.
 
-    *Assumption*: the driver sets ``rx_hash_symmetric`` and does not say how hardware makes the hash
-    symmetric; Linux can tell variants apart by the hash value only.
+    The driver sets ``rx_hash_symmetric`` and does not say how hardware makes the hash symmetric.
+    Linux has names for two ways (``include/uapi/linux/ethtool.h``, 6.12): RXH_XFRM_SYM_XOR and
+    RXH_XFRM_SYM_OR_XOR. That this device does the second is *assumption*. Of a pair that is hashed
+    by one of its halves only, that half remains.
     """
-    return source + destination if source <= destination else destination + source
+    if len(source) != len(destination):
+        return source + destination
+    one, other = int.from_bytes(source, "big"), int.from_bytes(destination, "big")
+    width = len(source)
+    return (one | other).to_bytes(width, "big") + (one ^ other).to_bytes(width, "big")

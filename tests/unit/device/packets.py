@@ -13,16 +13,6 @@ def ones(data: bytes) -> int:
     return total
 
 
-def toeplitz(key: bytes, data: bytes) -> int:
-    """For each bit of ``data`` that is set, the 32 bits of ``key`` from there on."""
-    stream = "".join(f"{byte:08b}" for byte in key)
-    result = 0
-    for at, bit in enumerate("".join(f"{byte:08b}" for byte in data)):
-        if bit == "1":
-            result ^= int(stream[at : at + 32], 2)
-    return result
-
-
 def ethernet(dst: bytes, src: bytes, ethertype: int, payload: bytes) -> bytes:
     return dst + src + struct.pack(">H", ethertype) + payload
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicmodel.offload.rss import symmetric_input, toeplitz
+from tests.oracles import rss as oracle
 
 KEY = bytes.fromhex(
     "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
@@ -31,6 +32,24 @@ def test_published_vectors(
     assert toeplitz(KEY, data + ports) == with_ports
 
 
+@pytest.mark.parametrize(("source", "sport", "dest", "dport", "ip_only", "with_ports"), VECTORS)
+def test_published_vectors_for_the_oracle(
+    source: str, sport: int, dest: str, dport: int, ip_only: int, with_ports: int
+) -> None:
+    assert oracle.flow_hash(KEY, source, dest, symmetric=False) == ip_only
+    assert oracle.flow_hash(KEY, source, dest, sport, dport, symmetric=False) == with_ports
+
+
+@given(st.binary(min_size=40, max_size=40), st.binary(max_size=36))
+def test_the_oracle_agrees_on_any_key_and_input(key: bytes, data: bytes) -> None:
+    assert toeplitz(key, data) == oracle.toeplitz(key, data)
+
+
 @given(st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4))
 def test_symmetric_input_does_not_know_directions(a: bytes, b: bytes) -> None:
     assert symmetric_input(a, b) == symmetric_input(b, a)
+    assert symmetric_input(a, b"") == symmetric_input(b"", a) == a
+
+
+def test_symmetric_input_is_or_and_xor() -> None:
+    assert symmetric_input(b"\x0f\xf0", b"\x3c\x3c").hex() == "3ffc33cc"
