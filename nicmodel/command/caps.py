@@ -102,6 +102,9 @@ CONNECTX6DX = Profile(
         log_max_vlan_list=12,
         cq_moderation=True,
         cqe_version=1,
+        striding_rq=True,
+        ext_stride_num_range=True,
+        umr_ptr_rlky=True,
         vport_counters=True,
         device_frequency_khz=CLOCK_KHZ,
     ),
@@ -113,6 +116,7 @@ CONNECTX6DX = Profile(
         wqe_inline_mode=2,  # not required: a plain SEND has no inline headers
         wqe_vlan_insert=True,
         self_lb_en_modifiable=True,
+        reg_umr_sq=True,
         enhanced_multi_pkt_send_wqe=True,
         scatter_fcs=False,
     ),

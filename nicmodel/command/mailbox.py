@@ -12,9 +12,9 @@ from nicmodel.spec.mailbox import INLINE, MAILBOX_ALIGNMENT, CmdLayout, CmdProtB
 from nicmodel.spec.status import DeliveryStatus
 from nicmodel.units import GuestAddr
 
-MAX_MESSAGE = 1 << 20
+MAX_MESSAGE = (1 << 20) + 0x1000
 """Longest input or output, bytes: bounds what a guest can make us gather. The driver's longest is
-MANAGE_PAGES with some 6 KiB."""
+CREATE_MKEY with up to 1 MiB of translations (``en.h`` MLX5E_MAX_RQ_NUM_MTTS)."""
 
 DATA = len(CmdProtBlock().data)
 """Bytes of a message in one block."""

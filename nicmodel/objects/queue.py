@@ -16,6 +16,7 @@ __all__ = [
     "QueueState",
     "RqConfig",
     "SqConfig",
+    "Strides",
     "WqConfig",
     "WqType",
 ]
@@ -57,6 +58,17 @@ class CqConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Strides:
+    """How a striding receive queue cuts the buffer of one WQE: 1 << ``log_number`` strides of
+    1 << ``log_size`` bytes; with ``two_byte_shift`` a frame starts 2 bytes into its stride.
+    """
+
+    log_number: int
+    log_size: int
+    two_byte_shift: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WqConfig:
     """``wq``. ``log_stride`` is that of one WQE (RQ) or WQEBB (SQ), bytes."""
 
@@ -66,17 +78,19 @@ class WqConfig:
     pd: Pdn
     dbr_addr: GuestAddr
     buffer: PageList
+    strides: Strides | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SqConfig:
-    """``sqc``. ``tis`` is empty for internal queues (icosq)."""
+    """``sqc``. ``tis`` is empty for internal queues (icosq); ``reg_umr``: they may do UMRs."""
 
     sqn: Sqn
     cqn: Cqn
     tis: tuple[Tisn, ...]
     min_wqe_inline_mode: int
     wq: WqConfig
+    reg_umr: bool = False
 
 
 @dataclass(frozen=True, slots=True)

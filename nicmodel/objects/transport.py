@@ -1,31 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Transport objects: what stands between steering and queues, and memory keys."""
+"""Transport objects: what stands between steering and queues."""
 
 from dataclasses import dataclass
 
 from nicmodel.spec.contexts import RxHashFn, TirDispType
-from nicmodel.units import GuestAddr, Mkey, Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
+from nicmodel.units import Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
 
 __all__ = [
     "HashFields",
-    "MemoryKey",
     "Rqt",
     "RxHashFn",
     "Tir",
     "TirDispType",
     "Tis",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryKey:
-    """``mkc`` in mode PA: addresses are physical. ``length`` 0 with ``all`` covers all memory."""
-
-    lkey: Mkey
-    pd: Pdn
-    everything: bool
-    start: GuestAddr
-    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from nicmodel.queues.gather import Gather
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Egress, Sq
+from nicmodel.queues.striding import StridingRq
 from nicmodel.trace.events import DoorbellIgnored
 from nicmodel.trace.tracer import Tracer
 from nicmodel.units import CounterSet, Cqn, Eqn, Rqn, Sqn
@@ -151,9 +152,10 @@ class Datapath:
 
     def create_rq(self, config: RqConfig) -> None:
         """Create receive queue ``config.rqn`` in state RST; its CQ exists."""
-        rq = self._rqs[config.rqn] = Rq(
-            config, self._memory, self._gather, self._cqs[config.cqn], self._tracer
-        )
+        strides = config.wq.strides
+        parts = (self._memory, self._gather, self._cqs[config.cqn], self._tracer)
+        rq = Rq(config, *parts) if strides is None else StridingRq(config, strides, *parts)
+        self._rqs[config.rqn] = rq
         self.created(rq)
 
     def configure_rq(self, config: RqConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.memory import GuestMemory
+from nicmodel.objects.mkey import TranslatedKey
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.spec.wqe import INLINE_SEG, SEND_WQE_DS
 
@@ -24,13 +25,17 @@ class Keys(Protocol):
         """
         ...
 
+    def translated_key(self, lkey: int) -> TranslatedKey | None:
+        """The key with translation that ``lkey`` names, or None."""
+        ...
+
 
 class Gather:
-    """Reads the data segments of send WQEs under the rules of the memory keys."""
+    """Reads the data segments of send WQEs under the rules of the memory ``keys``."""
 
     def __init__(self, memory: GuestMemory, keys: Keys) -> None:
         self._memory = memory
-        self._keys = keys
+        self.keys = keys
 
     def segments(self, wqe: bytes, at: int) -> Iterator[memoryview]:
         """Yield the bytes that each segment of ``wqe`` from offset ``at`` on means, in order.
@@ -56,6 +61,6 @@ class Gather:
     def view(self, lkey: int, addr: int, length: int) -> memoryview:
         """``length`` bytes at ``addr`` under ``lkey``, as a view of guest memory."""
         try:
-            return self._memory.view(self._keys.translate(lkey, addr, length), length)
+            return self._memory.view(self.keys.translate(lkey, addr, length), length)
         except DmaFault as fault:
             raise QueueFault(str(fault), CqeSyndrome.LOCAL_PROT_ERR) from fault

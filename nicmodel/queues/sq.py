@@ -20,6 +20,7 @@ from nicmodel.offload.segment import segment
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
+from nicmodel.queues.umr import update_key
 from nicmodel.spec.cqe import Cqe, CqeOpcode, CqeSyndrome, ErrCqe
 from nicmodel.spec.wqe import (
     CE_MASK,
@@ -111,12 +112,15 @@ class Sq:
                 self._verbs[opcode] = partial(_checked, check, verb)
 
     def _all_verbs(self) -> dict[int, Verb]:
-        return {
+        verbs: dict[int, Verb] = {
             WqeOpcode.NOP: lambda _: None,
             WqeOpcode.SEND: self._send,
             WqeOpcode.LSO: self._lso,
             WqeOpcode.ENHANCED_MPSW: self._mpsw,
         }
+        if self.config.reg_umr:
+            verbs[WqeOpcode.UMR] = self._umr
+        return verbs
 
     def run(self, budget: int) -> bool:
         """Execute at most ``budget`` WQEs; true if posted WQEs are left.
@@ -273,6 +277,10 @@ class Sq:
         if train is None:
             raise QueueFault("LSO of a header that is not IP", CqeSyndrome.LOCAL_QP_OP_ERR)
         self._egress(train)
+
+    def _umr(self, wqe: bytes) -> None:
+        """UMR: change the translations of a memory key."""
+        update_key(wqe, self.config.wq.pd, self._gather.keys)
 
     def _mpsw(self, wqe: bytes) -> None:
         """ENHANCED_MPSW: every data segment is a complete frame."""

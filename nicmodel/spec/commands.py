@@ -255,7 +255,7 @@ class CreateMkeyIn(Layout):
 
     memory_key_mkey_entry: Mkc = nested(0x10)
     translations_octword_actual_size: int = u32(0x60)
-    klm_pas_mtt: tuple[int, ...] = tail(0x110, 32)
+    klm_pas_mtt: bytes = tail(0x110)
 
 
 @layout(0x10, ifc="create_mkey_out")

@@ -31,6 +31,19 @@ class WqType(IntEnum):
     """A ring, many frames to a WQE."""
 
 
+class AccessMode(IntEnum):
+    """``mkc.access_mode_4_2`` and ``access_mode_1_0`` together (MLX5_MKC_ACCESS_MODE_*)."""
+
+    PA = 0x0
+    """Addresses are physical."""
+    MTT = 0x1
+    """A table of pages of one size."""
+    KLMS = 0x2
+    """A list of ranges of other keys."""
+    KSM = 0x3
+    """A table of blocks of one size of other keys."""
+
+
 class TirDispType(IntEnum):
     """``tirc.disp_type``: where frames go (MLX5_TIRC_DISP_TYPE_*)."""
 

@@ -12,6 +12,11 @@ OP_OWN = 0x3F
 """Offset of ``op_own``: the byte that hands the CQE to the driver, to be written last."""
 
 
+FILLER = 0x8000
+"""Bit of the upper half of ``byte_cnt`` from a striding receive queue: no frame, only strides
+(``device.h`` mpwrq_is_filler_cqe). The lower bits of that half count the strides."""
+
+
 class CqeOpcode(IntEnum):
     """``op_own`` bits 7..4 (MLX5_CQE_*)."""
 

@@ -140,8 +140,49 @@ class UmrCtrlSeg(Layout):
     xlt_offset_47_16: int = u32(0x10)
 
 
-UMR_INLINE = 0x80
-"""``flags``: translation entries or parameters follow in the WQE (``MLX5_UMR_INLINE``)."""
+class UmrFlags(IntFlag):
+    """``flags`` of ``UmrCtrlSeg`` (MLX5_UMR_*)."""
+
+    TRANSLATION_OFFSET_EN = 0x10
+    """Entries from ``xlt_offset`` on change; without it, from the first on."""
+    CHECK_NOT_FREE = 0x20
+    """Fail if the key is free."""
+    CHECK_FREE = 0x40
+    """Fail if the key is not free."""
+    INLINE = 0x80
+    """Translation entries or parameters follow in the WQE."""
+
+
+MKEY_MASK_FREE = 1 << 29
+"""``mkey_mask``: take ``free`` from the key segment (``MLX5_MKEY_MASK_FREE``)."""
+
+XLT_OCTOWORD = 16
+"""Bytes of a translation octoword; it holds two MTTs (``MLX5_OCTWORD``)."""
+
+MTT_SIZE = 8
+"""Bytes of a translation entry (``mlx5_mtt``)."""
+
+
+@layout(0x40, c="mlx5_mkey_seg")
+class MkeySeg(Layout):
+    """Key context in a UMR; ``mkey_mask`` says which fields count."""
+
+    free: bool = bits(0x0, 30, 30, of="status")
+    qpn_mkey7_0: int = u32(0x4)
+    flags_pd: int = u32(0xC)
+    start_addr: int = u64(0x10)
+    len: int = u64(0x18)
+    bsfs_octo_size: int = u32(0x20)
+    xlt_oct_size: int = u32(0x34)
+    log2_page_size: int = u8(0x3B)
+
+
+@layout(0x10, c="mlx5_wqe_srq_next_seg")
+class NextSeg(Layout):
+    """First segment of a WQE in a linked list; data segments follow."""
+
+    next_wqe_index: int = u16(0x2)
+    signature: int = u8(0x4)
 
 
 @layout(0x10, c="mlx5_seg_set_psv")

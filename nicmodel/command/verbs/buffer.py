@@ -44,11 +44,14 @@ def doorbell_record(addr: GuestAddr) -> GuestAddr:
     return addr
 
 
-def work_queue(firmware: Firmware, wq: Wq, *, log_strides: range) -> WqConfig:
-    """The configuration of a cyclic work queue whose WQEs have one of ``log_strides`` bytes."""
-    if wq.wq_type is not WqType.CYCLIC or wq.wq_umem_valid or wq.dbr_umem_valid:
+def work_queue(
+    firmware: Firmware, wq: Wq, *, log_strides: range, kind: WqType = WqType.CYCLIC
+) -> WqConfig:
+    """The configuration of a work queue of a kind whose WQEs have one of ``log_strides`` bytes."""
+    if wq.wq_type is not kind or wq.wq_umem_valid or wq.dbr_umem_valid:
         raise CommandError(
-            CommandStatus.BAD_PARAM, "only cyclic work queues with pages of their own are supported"
+            CommandStatus.BAD_PARAM,
+            f"a work queue of type {wq.wq_type} or without pages of its own is not supported here",
         )
     if wq.log_wq_sz > MAX_LOG_WQ or wq.log_wq_stride not in log_strides:
         raise CommandError(

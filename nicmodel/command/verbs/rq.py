@@ -9,7 +9,7 @@ from nicmodel.command.firmware import Firmware
 from nicmodel.command.verbs.buffer import work_queue, work_queue_context
 from nicmodel.command.verbs.sq import check_transition
 from nicmodel.errors import CommandError
-from nicmodel.objects.queue import QueueState, RqConfig
+from nicmodel.objects.queue import QueueState, RqConfig, Strides, WqConfig, WqType
 from nicmodel.spec.commands import (
     CreateRqIn,
     CreateRqOut,
@@ -19,12 +19,25 @@ from nicmodel.spec.commands import (
     QueryRqIn,
     QueryRqOut,
 )
-from nicmodel.spec.contexts import Rqc
+from nicmodel.spec.contexts import Rqc, Wq
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.status import CommandStatus
 
 LOG_RQ_STRIDES = range(4, 11)
 """A receive WQE has 1 to 64 data segments of 16 bytes."""
+
+LOG_LINKED_STRIDES = range(5, 6)
+"""A WQE of a striding queue has a next segment and one data segment (``en.h`` mlx5e_rx_wqe_ll)."""
+
+LOG_NUM_STRIDES_BASE = 9
+"""``log_wqe_num_of_strides`` counts from here, signed (``device.h``
+MLX5_MPWQE_LOG_NUM_STRIDES_BASE)."""
+
+LOG_NUM_STRIDES = range(3, 17)
+"""log2 of the strides of a WQE, with ``ext_stride_num_range``."""
+
+LOG_STRIDE_SIZE_BASE = 6
+"""``log_wqe_stride_size`` counts from here (``device.h`` MLX5_MPWQE_LOG_STRIDE_SZ_BASE)."""
 
 
 class ModifyRq(IntFlag):
@@ -47,9 +60,36 @@ def _check(context: Rqc) -> None:
         raise CommandError(CommandStatus.BAD_PARAM, "the frame check sequence is not modelled")
 
 
+def _work_queue(firmware: Firmware, wq: Wq) -> WqConfig:
+    if wq.wq_type is not WqType.LINKED_LIST_STRIDING_RQ:
+        return work_queue(firmware, wq, log_strides=LOG_RQ_STRIDES)
+    if not firmware.profile.general.striding_rq or wq.shampo_enable:
+        raise CommandError(
+            CommandStatus.BAD_PARAM, "this kind of striding receive queue is not offered"
+        )
+    number = LOG_NUM_STRIDES_BASE + (wq.log_wqe_num_of_strides ^ 8) - 8
+    if number not in LOG_NUM_STRIDES:
+        raise CommandError(CommandStatus.BAD_PARAM, f"2^{number} strides are not possible")
+    config = work_queue(firmware, wq, log_strides=LOG_LINKED_STRIDES, kind=wq.wq_type)
+    size = LOG_STRIDE_SIZE_BASE + wq.log_wqe_stride_size
+    return replace(config, strides=Strides(number, size, wq.two_byte_shift_en))
+
+
+def _work_queue_context(config: WqConfig) -> Wq:
+    context, strides = work_queue_context(config), config.strides
+    if strides is None:
+        return context
+    return replace(
+        context,
+        log_wqe_num_of_strides=strides.log_number - LOG_NUM_STRIDES_BASE & 0xF,
+        log_wqe_stride_size=strides.log_size - LOG_STRIDE_SIZE_BASE,
+        two_byte_shift_en=strides.two_byte_shift,
+    )
+
+
 @command(CommandOpcode.CREATE_RQ, request=CreateRqIn, reply=CreateRqOut)
 def create_rq(firmware: Firmware, request: CreateRqIn) -> CreateRqOut:
-    """Create a cyclic receive queue in state RST."""
+    """Create a cyclic or striding receive queue in state RST."""
     objects, context = firmware.objects, request.ctx
     if context.state is not QueueState.RST:
         raise CommandError(CommandStatus.BAD_PARAM, "a receive queue starts in state RST")
@@ -57,7 +97,7 @@ def create_rq(firmware: Firmware, request: CreateRqIn) -> CreateRqOut:
     objects.cqs.get(context.cqn)
     if context.counter_set_id:
         objects.counter_sets.get(context.counter_set_id)
-    wq = work_queue(firmware, context.wq, log_strides=LOG_RQ_STRIDES)
+    wq = _work_queue(firmware, context.wq)
     rq = objects.rqs.create(
         lambda rqn: RqConfig(
             rqn=rqn,
@@ -127,6 +167,6 @@ def query_rq(firmware: Firmware, request: QueryRqIn) -> QueryRqOut:
             state=firmware.queues.rq_state(rq.rqn),
             cqn=rq.cqn,
             counter_set_id=rq.counter_set,
-            wq=work_queue_context(rq.wq),
+            wq=_work_queue_context(rq.wq),
         )
     )

@@ -57,6 +57,8 @@ def create_sq(firmware: Firmware, request: CreateSqIn) -> CreateSqOut:
         raise CommandError(
             CommandStatus.BAD_PARAM, "hairpin and more than one TIS are not supported"
         )
+    if context.reg_umr and not firmware.profile.ethernet.reg_umr_sq:
+        raise CommandError(CommandStatus.BAD_PARAM, "updates of memory keys are not offered")
     objects.cqs.get(context.cqn)
     objects.uars.get(context.wq.uar_page)
     tis = (context.tis_num_0,) if context.tis_lst_sz else ()
@@ -64,7 +66,9 @@ def create_sq(firmware: Firmware, request: CreateSqIn) -> CreateSqOut:
         objects.tises.get(tisn)
     wq = work_queue(firmware, context.wq, log_strides=LOG_WQEBB)
     sq = objects.sqs.create(
-        lambda sqn: SqConfig(sqn, context.cqn, tis, context.min_wqe_inline_mode, wq)
+        lambda sqn: SqConfig(
+            sqn, context.cqn, tis, context.min_wqe_inline_mode, wq, context.reg_umr
+        )
     )
     objects.cqs.hold([sq.cqn])
     objects.tises.hold(tis)
@@ -109,6 +113,7 @@ def query_sq(firmware: Firmware, request: QuerySqIn) -> QuerySqOut:
         sq_context=Sqc(
             min_wqe_inline_mode=sq.min_wqe_inline_mode,
             state=firmware.queues.sq_state(sq.sqn),
+            reg_umr=sq.reg_umr,
             cqn=sq.cqn,
             tis_lst_sz=len(sq.tis),
             tis_num_0=next(iter(sq.tis), Tisn(0)),

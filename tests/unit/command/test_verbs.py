@@ -2,6 +2,7 @@
 """What single commands do, one short conversation each."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 from nicmodel.command.caps import BLOCK, CONNECTX6DX, PROFILES, CapType
 from nicmodel.command.describe import rows
 from nicmodel.command.registry import REGISTRY
+from nicmodel.command.verbs.mkey import MAX_MTTS
+from nicmodel.errors import QueueFault
+from nicmodel.objects.queue import Strides
+from nicmodel.objects.store import MAX_TRANSLATIONS
 from nicmodel.objects.transport import HashFields
 from nicmodel.spec import commands as c
 from nicmodel.spec.capabilities import (
@@ -28,6 +33,7 @@ from nicmodel.spec.contexts import (
     Sqc,
     Tirc,
     Wq,
+    WqType,
 )
 from nicmodel.spec.layout import Layout
 from nicmodel.spec.opcodes import CommandOpcode as Op
@@ -101,7 +107,8 @@ def test_the_profile_is_what_the_driver_needs_for_a_netdev() -> None:
 def test_nothing_is_advertised_that_is_not_done() -> None:
     for profile in PROFILES.values():
         general, ethernet = profile.general, profile.ethernet
-        assert not general.striding_rq
+        # en_main.c mlx5e_check_fragmented_striding_rq_cap: all three or none
+        assert general.striding_rq == general.umr_ptr_rlky == ethernet.reg_umr_sq
         assert not ethernet.lro_cap
         assert not ethernet.scatter_fcs
         assert not ethernet.swp
@@ -289,10 +296,103 @@ def test_modify_tir_changes_what_the_bitmask_says(driver: Driver) -> None:
     assert (after.self_lb_block, after.rqtn) == (before.self_lb_block, before.rqtn)
 
 
-def test_memory_keys_other_than_physical_ones_are_refused(driver: Driver) -> None:
-    key = Mkc(access_mode_1_0=1, pd=driver.pd)
-    request = c.CreateMkeyIn(memory_key_mkey_entry=key)
-    refused(driver, Op.CREATE_MKEY, request, c.CreateMkeyOut, CommandStatus.BAD_PARAM)
+def mtt_key(driver: Driver, count: int, given: bytes = b"", **fields: Any) -> c.CreateMkeyIn:
+    """CREATE_MKEY as ``en_main.c`` mlx5e_create_umr_mkey sends it."""
+    settings: dict[str, Any] = {
+        "free": True,
+        "umr_en": True,
+        "access_mode_1_0": 1,
+        "pd": driver.pd,
+        "len": count << 12,
+        "translations_octword_size": count // 2,
+        "log_page_size": 12,
+    }
+    return c.CreateMkeyIn(
+        memory_key_mkey_entry=Mkc(**settings | fields),
+        translations_octword_actual_size=len(given) // 16,
+        klm_pas_mtt=given,
+    )
+
+
+def test_a_memory_key_with_translations(driver: Driver) -> None:
+    given = b"".join((0x1000 * page).to_bytes(8, "big") for page in (7, 5, 3, 9))
+    made = driver.run(Op.CREATE_MKEY, mtt_key(driver, 8, given), c.CreateMkeyOut).mkey_index
+    key = driver.objects.translated_key(made << 8)
+    assert key is not None
+    assert list(key.table) == [0x7000, 0x5000, 0x3000, 0x9000, 0, 0, 0, 0]
+    assert (key.free, key.umr, key.length, key.page_shift) == (True, True, 8 << 12, 12)
+    key.free = False
+    assert list(key.pieces(0xFF0, 0x1020)) == [(0x7FF0, 0x10), (0x5000, 0x1000), (0x3000, 0x10)]
+    assert driver.objects.translate(made << 8, 0x2010, 0xFF0) == 0x3010
+    for addr, length in ((0x7FFF, 2), (0x8000, 1), (0xFFF, 2)):
+        with pytest.raises(QueueFault):
+            driver.objects.translate(made << 8, addr, length)
+    driver.run(Op.DESTROY_MKEY, c.DestroyMkeyIn(mkey_index=made), c.Done)
+    assert driver.objects.translated_key(made << 8) is None
+
+
+def test_memory_keys_that_are_not_possible(driver: Driver) -> None:
+    for request in (
+        mtt_key(driver, 2, access_mode_1_0=2),  # KLM
+        mtt_key(driver, 2, access_mode_1_0=3),  # KSM
+        mtt_key(driver, 2, access_mode_4_2=1),
+        mtt_key(driver, 2, access_mode_1_0=0),  # a free key in physical-address mode
+        mtt_key(driver, 0),
+        mtt_key(driver, MAX_MTTS + 2),
+        mtt_key(driver, 2, log_page_size=11),
+    ):
+        refused(driver, Op.CREATE_MKEY, request, c.CreateMkeyOut, CommandStatus.BAD_PARAM)
+    for count, given in ((2, bytes(32)), (4, bytes(16))):
+        request = mtt_key(driver, count, given)
+        request = replace(request, translations_octword_actual_size=2)
+        refused(driver, Op.CREATE_MKEY, request, c.CreateMkeyOut, CommandStatus.BAD_INP_LEN)
+    assert driver.objects.leaked()["mkey"] == 1
+
+
+def test_translations_are_bounded_over_all_memory_keys(driver: Driver) -> None:
+    made = []
+    for _ in range(MAX_TRANSLATIONS // MAX_MTTS):
+        request = mtt_key(driver, MAX_MTTS)
+        made.append(driver.run(Op.CREATE_MKEY, request, c.CreateMkeyOut).mkey_index)
+    refused(driver, Op.CREATE_MKEY, mtt_key(driver, 2), c.CreateMkeyOut, CommandStatus.LIM)
+    driver.run(Op.DESTROY_MKEY, c.DestroyMkeyIn(mkey_index=made[0]), c.Done)
+    driver.run(Op.CREATE_MKEY, mtt_key(driver, MAX_MTTS), c.CreateMkeyOut)
+
+
+def striding_rq(driver: Driver, number: int, size: int, **fields: Any) -> c.CreateRqIn:
+    """CREATE_RQ as ``en/params.c`` mlx5e_build_rq_param asks for it."""
+    wq = replace(
+        driver.wq(3, 5),
+        wq_type=WqType.LINKED_LIST_STRIDING_RQ,
+        log_wqe_num_of_strides=number - 9 & 0xF,
+        log_wqe_stride_size=size - 6,
+        **fields,
+    )
+    return c.CreateRqIn(ctx=Rqc(cqn=driver.channels[0].cqs[0], wq=wq))
+
+
+@pytest.mark.parametrize(("number", "size"), [(7, 11), (10, 8), (3, 6), (16, 13), (9, 6)])
+def test_striding_receive_queues(driver: Driver, number: int, size: int) -> None:
+    request = striding_rq(driver, number, size, two_byte_shift_en=True)
+    rqn = driver.run(Op.CREATE_RQ, request, c.CreateRqOut).rqn
+    assert driver.objects.rqs.get(rqn).wq.strides == Strides(number, size, True)
+    said = driver.run(Op.QUERY_RQ, c.QueryRqIn(rqn=rqn), c.QueryRqOut).rq_context.wq
+    wanted = request.ctx.wq
+    assert said.wq_type is wanted.wq_type
+    assert said.log_wqe_num_of_strides == wanted.log_wqe_num_of_strides
+    assert said.log_wqe_stride_size == wanted.log_wqe_stride_size
+    assert said.two_byte_shift_en
+
+
+def test_striding_receive_queues_that_are_not_possible(driver: Driver) -> None:
+    for request in (
+        striding_rq(driver, 2, 8),
+        striding_rq(driver, 1, 8),
+        striding_rq(driver, 7, 8, shampo_enable=True),
+        striding_rq(driver, 7, 8, log_wq_stride=4),
+        striding_rq(driver, 7, 8, log_wq_stride=6),
+    ):
+        refused(driver, Op.CREATE_RQ, request, c.CreateRqOut, CommandStatus.BAD_PARAM)
 
 
 def flow_group(**fields: Any) -> c.CreateFlowGroupIn:

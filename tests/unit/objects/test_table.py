@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nicmodel.errors import CommandError, QueueFault
+from nicmodel.objects.mkey import MemoryKey
 from nicmodel.objects.queue import PageList
 from nicmodel.objects.store import MAX_QUEUE_PAGES, Objects
 from nicmodel.objects.table import ObjectTable
-from nicmodel.objects.transport import MemoryKey
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.spec.status import CommandStatus
 from nicmodel.units import Eqn, GuestAddr, Mkey, Pdn

@@ -6,6 +6,7 @@ import struct
 from nicmodel.errors import DmaFault
 from nicmodel.frame import Traffic
 from nicmodel.memory import GuestMemory, MemoryRegion
+from nicmodel.objects.mkey import TranslatedKey
 from nicmodel.objects.queue import (
     CqConfig,
     EqConfig,
@@ -31,7 +32,13 @@ LOG_EQ, LOG_CQ, LOG_SQ, LOG_RQ = 3, 4, 6, 4
 
 
 class Keys:
-    """One key that covers everything."""
+    """One key that covers everything, and those with translation in ``translated``."""
+
+    def __init__(self) -> None:
+        self.translated: dict[int, TranslatedKey] = {}
+
+    def translated_key(self, lkey: int) -> TranslatedKey | None:
+        return self.translated.get(lkey)
 
     def translate(self, lkey: int, addr: int, length: int) -> int:
         if lkey != LKEY:
@@ -78,7 +85,8 @@ class Rig:
         self.sink = ListSink()
         self.tracer = Tracer("nic", lambda: 0, (self.sink,))
         self.pending: list[Cq] = []
-        gather = Gather(self.memory, Keys())
+        self.keys = Keys()
+        gather = self.gather = Gather(self.memory, self.keys)
         self.eq = Eq(
             EqConfig(Eqn(1), LOG_EQ, Uar(0x100), 3, 0, pages(EQ_AT, 64 << LOG_EQ)),
             self.memory,
@@ -106,7 +114,7 @@ class Rig:
         dbr = GuestAddr(DBR_AT)
         sq_wq = WqConfig(WqType.CYCLIC, LOG_SQ, 6, Pdn(1), dbr, pages(SQ_AT, 64 << LOG_SQ))
         self.sq = Sq(
-            SqConfig(Sqn(7), Cqn(5), (), 0, sq_wq),
+            SqConfig(Sqn(7), Cqn(5), (), 0, sq_wq, reg_umr=True),
             self.memory,
             gather,
             self.cq,
