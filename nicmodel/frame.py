@@ -7,8 +7,9 @@ cut into frames only where somebody must see frames.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntFlag
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,30 +25,69 @@ class Checked(IntFlag):
     """Checksums that are known to be right, because the model has just computed them.
 
     It travels beside the bytes so that the receiver need not sum them again; whoever changes a
-    byte (an impaired link) must drop it.
+    byte (an impaired link) makes a new frame without it, and without ``Frame.headers``.
     """
 
     NONE = 0
     L3 = 1
     L4 = 2
+    BOTH = 3
+
+
+CHECKED = tuple(Checked(number) for number in range(4))
+"""The flags by their number: on the hot path looking one up is cheaper than an operator."""
+
+
+@dataclass(slots=True)
+class Headers:
+    """What the parser found; offsets are bytes from the destination MAC.
+
+    ``ethertype`` is the one behind the VLAN tags. ``ip_version`` is 0 for a frame that is not IP
+    or whose IP header is malformed; then every L3 and L4 field keeps its default.
+    ``l3_end`` is the end of the IP datagram according to its own length field (the frame may be
+    padded). ``l4_offset`` is 0 where no L4 header starts in this frame (second fragment).
+    ``tcp_header`` is the TCP header length in bytes; ``spi`` is that of ESP and AH.
+    ``frag`` is true for any fragment, the first one included.
+    """
+
+    dst: bytes
+    src: bytes
+    ethertype: int
+    vlan: int | None = None
+    svlan: bool = False
+    l3_offset: int = 14
+    l3_end: int = 0
+    ip_version: int = 0
+    ip_proto: int = 0
+    frag: bool = False
+    src_ip: bytes = b""
+    dst_ip: bytes = b""
+    l4_offset: int = 0
+    sport: int = 0
+    dport: int = 0
+    tcp_header: int = 0
+    tcp_flags: int = 0
+    spi: int = 0
 
 
 @dataclass(slots=True)
 class Frame:
-    """One Ethernet frame: ``data`` from the destination MAC, no FCS; not changed once sent."""
+    """One Ethernet frame: ``data`` from the destination MAC, no FCS; not changed once sent.
+
+    ``headers`` is what ``offload.parse`` made of these very bytes, if somebody has parsed them.
+    """
+
+    count: ClassVar[int] = 1
+    """Number of frames."""
 
     data: bytes | bytearray
     checked: Checked = Checked.NONE
+    headers: Headers | None = field(default=None, compare=False)
 
     @property
     def head(self) -> bytes | bytearray:
         """The leading bytes, at most ``HEAD``."""
         return self.data[:HEAD]
-
-    @property
-    def count(self) -> int:
-        """Number of frames: 1."""
-        return 1
 
     @property
     def octets(self) -> int:
@@ -77,26 +117,20 @@ class Train:
     width: int
     last: int
     checked: Checked = Checked.NONE
+    count: int = field(init=False, compare=False)
+    """Number of frames."""
+    length: int = field(init=False, compare=False)
+    """Bytes of the first frame."""
+    octets: int = field(init=False, compare=False)
+    """Bytes of all frames without FCS and preamble."""
+    head: bytes = field(init=False, compare=False)
+    """The leading bytes of the first frame, at most ``HEAD``."""
 
-    @property
-    def head(self) -> bytes:
-        """The leading bytes of the first frame, at most ``HEAD``."""
-        return self.rows[0, : min(HEAD, self.length)].tobytes()
-
-    @property
-    def length(self) -> int:
-        """Bytes of the first frame."""
-        return self.width if len(self.rows) > 1 else self.last
-
-    @property
-    def count(self) -> int:
-        """Number of frames."""
-        return len(self.rows)
-
-    @property
-    def octets(self) -> int:
-        """Bytes of all frames without FCS and preamble."""
-        return (len(self.rows) - 1) * self.width + self.last
+    def __post_init__(self) -> None:
+        self.count = count = len(self.rows)
+        self.length = length = self.width if count > 1 else self.last
+        self.octets = (count - 1) * self.width + self.last
+        self.head = self.rows[0, : min(HEAD, length)].tobytes()
 
     def views(self) -> Iterator[memoryview]:
         """Each frame's bytes, without a copy."""

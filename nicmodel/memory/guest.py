@@ -86,6 +86,7 @@ class GuestMemory:
         "_pages",
         "_start",
         "_starts",
+        "_view",
         "_words",
         "generation",
     )
@@ -206,17 +207,28 @@ class GuestMemory:
         offset = addr - self._start
         self._pages[offset : offset + length] = data
 
+    def scatter(self, addrs: Sequence[int], pieces: Sequence[bytes | memoryview]) -> None:
+        """``write`` each piece to its address; those before one that is outside are written."""
+        for addr, data in zip(addrs, pieces, strict=True):
+            offset = addr - self._start
+            end = offset + len(data)
+            if offset < 0 or end > self._end - self._start:
+                self.write(addr, data)
+            else:
+                self._pages[offset:end] = data
+
     def view(self, addr: int, length: int) -> memoryview:
         """Writable bytes of guest memory without a copy, all in one region.
 
         The guest may change them at any time. A view must not be used any more when
         ``generation`` has changed.
         """
-        mapping = self._find(addr, length, "write")
-        if addr + length > mapping.end:
-            raise DmaFault(addr, length, "write")
-        offset = addr - mapping.start
-        return mapping.view[offset : offset + length]
+        if addr < self._start or addr + length > self._end:
+            mapping = self._find(addr, length, "write")
+            if addr + length > mapping.end:
+                raise DmaFault(addr, length, "write")
+        offset = addr - self._start
+        return self._view[offset : offset + length]
 
     def load_be32(self, addr: int) -> int:
         """Read an aligned big-endian word in one access, as a doorbell record must be read."""
@@ -245,7 +257,8 @@ class GuestMemory:
         self._start = END_OF_SPACE
         self._end = 0
         self._pages = _NOWHERE
-        self._words = memoryview(_NOWHERE).cast("I")
+        self._view = memoryview(_NOWHERE)
+        self._words = self._view.cast("I")
 
     def _find(self, addr: int, length: int, access: Access) -> _Mapping:
         """The mapping where the access begins, which becomes the window of the last access."""
@@ -256,6 +269,7 @@ class GuestMemory:
         self._start = mapping.start
         self._end = mapping.end
         self._pages = mapping.pages
+        self._view = mapping.view
         self._words = mapping.words
         return mapping
 

@@ -7,10 +7,11 @@ is what ``int.from_bytes(...) % 65535`` computes, in C.
 
 from struct import Struct
 
-from nicmodel.frame import Checked
-from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, Headers
+from nicmodel.frame import Checked, Headers
+from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP
 
 _U16 = Struct(">H")
+_LENGTH_AND_SUM = Struct(">HH")
 Buffer = bytes | bytearray | memoryview
 
 L4_CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
@@ -19,13 +20,13 @@ L4_CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
 
 def ones_sum(data: Buffer) -> int:
     """Sum of the 16-bit big-endian words modulo 65535; an odd last byte is padded with zero."""
-    value = int.from_bytes(data, "big") % 65535
+    value = int.from_bytes(data) % 65535
     return value * 256 % 65535 if len(data) & 1 else value
 
 
 def pseudo_sum(headers: Headers, proto: int, length: int) -> int:
     """Sum of the pseudo header (RFC 9293 3.1, RFC 8200 8.1) for an L4 datagram of ``length``."""
-    return (ones_sum(headers.src_ip) + ones_sum(headers.dst_ip) + proto + length) % 65535
+    return (int.from_bytes(headers.src_ip + headers.dst_ip) + proto + length) % 65535
 
 
 def ipv4_header_length(frame: Buffer, headers: Headers) -> int:
@@ -70,26 +71,26 @@ def verify(frame: Buffer, headers: Headers) -> Checked:
     unfragmented TCP and UDP; a UDP datagram without a checksum over IPv4 counts as right.
     """
     view = memoryview(frame)
-    good = Checked.NONE
+    good, both = Checked.NONE, Checked.L4
     if headers.ip_version == 4:
         at = headers.l3_offset
         if ones_sum(view[at : at + ipv4_header_length(frame, headers)]) == 0:
-            good |= Checked.L3
+            good, both = Checked.L3, Checked.BOTH
     elif headers.ip_version == 6:
-        good |= Checked.L3
+        good, both = Checked.L3, Checked.BOTH
     at_field = L4_CHECKSUM_AT.get(headers.ip_proto)
     if at_field is None or not headers.l4_offset or headers.frag:
         return good
     start, end = headers.l4_offset, headers.l3_end
     if headers.ip_proto == IPPROTO_UDP:
-        length, field = Struct(">HH").unpack_from(view, start + 4)
+        length, field = _LENGTH_AND_SUM.unpack_from(view, start + 4)
         if field == 0:
-            return good | Checked.L4 if headers.ip_version == 4 else good
+            return both if headers.ip_version == 4 else good
         if not 8 <= length <= end - start:
             return good
         end = start + length
     total = pseudo_sum(headers, headers.ip_proto, end - start) + ones_sum(view[start:end])
-    return good | Checked.L4 if total % 65535 == 0 else good
+    return both if total % 65535 == 0 else good
 
 
 def complete(frame: Buffer, headers: Headers) -> int:
@@ -106,8 +107,11 @@ def complete(frame: Buffer, headers: Headers) -> int:
 def complete_known_good(frame: Buffer, headers: Headers) -> int:
     """The same for a TCP or UDP datagram whose L3 and L4 checksums are known to be right.
 
-    The L4 part then sums to the complement of its pseudo header, so no payload is read.
+    The L4 part then sums to the complement of its pseudo header, and an IPv4 header to 0, so no
+    payload is read.
     """
-    head = ones_sum(memoryview(frame)[headers.l3_offset : headers.l4_offset])
     pseudo = pseudo_sum(headers, headers.ip_proto, headers.l3_end - headers.l4_offset)
+    if headers.ip_version == 4:
+        return 65535 - pseudo
+    head = ones_sum(memoryview(frame)[headers.l3_offset : headers.l4_offset])
     return (head + 65535 - pseudo) % 65535 or 65535

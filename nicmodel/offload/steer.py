@@ -5,8 +5,9 @@ Within a table the lowest flow index whose masked value matches wins. That silic
 *assumption*, from the order in which ``lib/fs_ttc.c`` and ``en_fs.c`` lay out their groups.
 """
 
+from nicmodel.frame import Headers
 from nicmodel.objects.flow import FlowAction, FlowEntry, FlowTable, MissAction, Steering
-from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, Headers
+from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP
 from nicmodel.spec.steering import FteMatchSetLyr24
 from nicmodel.units import Tirn
 

@@ -1,20 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Completion queues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nicmodel.errors import DmaFault
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import CqConfig
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.ring import Ring
-from nicmodel.spec.cqe import CQE_SIZE
+from nicmodel.spec.cqe import CQE_SIZE, OP_OWN, Cqe
 from nicmodel.spec.eqe import CqErrorSyndrome, EqeComp, EqeCqErr, EventType
 from nicmodel.trace.events import QueueError
 from nicmodel.trace.tracer import Tracer
 
 _INDEX = 0xFFFFFF
 _LAST = CQE_SIZE - 1
+
+_WHOLE = np.dtype(f"V{CQE_SIZE}")
+_DIFFERS = [Cqe.SPANS[name].start // 8 for name in ("check_sum", "byte_cnt", "wqe_counter")]
+_ROW = np.dtype(
+    {
+        "names": ["cqe", "check_sum", "byte_cnt", "wqe_counter", "op_own"],
+        "formats": [_WHOLE, ">u2", ">u4", ">u2", "u1"],
+        "offsets": [
+            0,
+            *(Cqe.SPANS[n].start // 8 for n in ("check_sum", "byte_cnt", "wqe_counter")),
+            OP_OWN,
+        ],
+        "itemsize": CQE_SIZE,
+    }
+)
+"""A CQE in the ring, and what differs between the frames of a train."""
+COUNTING = np.arange(1 << 17).astype(">u2")
+"""Indices that wrap at 16 bits, to cut runs of ``wqe_counter`` from."""
 
 
 class Cq:
@@ -48,6 +70,7 @@ class Cq:
         self._tracer = tracer
         self._consumer = 0
         self._log_size = config.log_size
+        self._comp = EqeComp(cqn=config.cqn).encode()
 
     def post(self, cqe: bytes | bytearray) -> None:
         """Append a CQE of 64 bytes; its owner bit is set here. A broken queue takes nothing."""
@@ -64,8 +87,48 @@ class Cq:
         page[at : at + _LAST] = cqe[:_LAST]
         page[at + _LAST] = cqe[_LAST] & 0xFE | producer >> self._log_size & 1
         self.producer = producer + 1 & _INDEX
-        self.unreported += 1
-        if self.armed and self.unreported in (1, self.config.max_count):
+        self._posted(1)
+
+    def post_many(
+        self,
+        cqe: bytearray,
+        sums: Sequence[int],
+        byte_cnts: Sequence[int],
+        counters: Sequence[int] | npt.NDArray[Any],
+    ) -> None:
+        """``post`` receive CQEs that are as ``cqe`` but for these fields."""
+        done, number, size = 0, len(sums), self._ring.size
+        while done < number and not self.broken:
+            producer = self.producer
+            room = size - (producer - self._consumer & _INDEX)
+            if room < number - done:
+                if not self._refresh():
+                    return
+                # an overrun that is ignored leaves no room either
+                room = max(1, size - (producer - self._consumer & _INDEX))
+            try:
+                page, at = self._ring.locate(producer)
+            except DmaFault as fault:
+                self._break(CqErrorSyndrome.ACCESS, str(fault))
+                return
+            count = min(room, number - done, (len(page) - at) // CQE_SIZE)
+            stop = done + count
+            rows = np.frombuffer(page, _ROW, count, at)
+            last = cqe[_LAST] & 0xFE | producer >> self._log_size & 1
+            cqe[_LAST] = last ^ 1  # the driver's until the rest is there
+            rows["cqe"] = np.frombuffer(cqe, _WHOLE)
+            rows["check_sum"] = sums[done:stop]
+            rows["byte_cnt"] = byte_cnts[done:stop]
+            rows["wqe_counter"] = counters[done:stop]
+            rows["op_own"] = last
+            done = stop
+            self.producer = producer + count & _INDEX
+            self._posted(count)
+
+    def _posted(self, count: int) -> None:
+        """``count`` CQEs more to report."""
+        before, self.unreported = self.unreported, self.unreported + count
+        if self.armed and (not before or before < self.config.max_count <= self.unreported):
             self._pending(self)
 
     def arm(self, consumer: int) -> None:
@@ -81,7 +144,7 @@ class Cq:
         if self.armed and not self.broken:
             self.armed = False
             self.unreported = 0
-            self._eq.post(EventType.COMP, 0, EqeComp(cqn=self.config.cqn).encode())
+            self._eq.post(EventType.COMP, 0, self._comp)
 
     def expire(self) -> None:
         """The moderation period is over; what it waited for may have been reported earlier."""

@@ -232,7 +232,8 @@ class Datapath:
         if rung and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
-        self.report()
+        if self._reporting:
+            self.report()
 
     def _continue(self) -> None:
         self._continuing = False

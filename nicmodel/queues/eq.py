@@ -2,16 +2,20 @@
 """Event queues: what raises MSI-X vectors."""
 
 from collections.abc import Callable
+from struct import Struct
 
 from nicmodel.errors import DmaFault
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import EqConfig
 from nicmodel.queues.ring import Ring
-from nicmodel.spec.eqe import EQE_SIZE, Eqe
+from nicmodel.spec.eqe import EQE_SIZE
 from nicmodel.trace.events import QueueError
 from nicmodel.trace.tracer import Tracer
 
 _INDEX = 0xFFFFFF
+_BODY = Struct(">xBxB28x28s3x")
+"""``spec.eqe.Eqe`` but for its last byte: type, sub_type, data."""
+_OWNER_AT = EQE_SIZE - 1
 
 
 class Eq:
@@ -32,6 +36,7 @@ class Eq:
         self.producer = 0
         self.consumer = 0
         self.armed = False
+        self._log_size = config.log_size
         self._ring = Ring(memory, config.buffer, config.log_size, EQE_SIZE.bit_length() - 1)
         self._interrupt = interrupt
         self._tracer = tracer
@@ -41,19 +46,14 @@ class Eq:
         if (self.producer - self.consumer) & _INDEX >= self._ring.size:
             self._error("overrun: an event is lost")
             return
-        eqe = Eqe(
-            type=event_type,
-            sub_type=sub_type,
-            data=data.ljust(28, b"\0"),
-            owner=self.producer >> self.config.log_size & 1,
-        ).encode()
         try:
             page, at = self._ring.locate(self.producer)
         except DmaFault as fault:
             self._error(str(fault))
             return
-        page[at : at + EQE_SIZE - 1] = eqe[:-1]
-        page[at + EQE_SIZE - 1] = eqe[-1]  # the owner bit hands the entry over: last
+        _BODY.pack_into(page, at, event_type, sub_type, data)
+        # the owner bit hands the entry over: last
+        page[at + _OWNER_AT] = self.producer >> self._log_size & 1
         self.producer = self.producer + 1 & _INDEX
         if self.armed:
             self.armed = False

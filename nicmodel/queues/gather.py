@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Data segments of a WQE: from descriptors to pieces of guest memory."""
 
-from collections.abc import Iterator
 from struct import Struct
 from typing import Protocol
 
@@ -34,16 +33,18 @@ class Gather:
     """Reads the data segments of send WQEs under the rules of the memory ``keys``."""
 
     def __init__(self, memory: GuestMemory, keys: Keys) -> None:
+        self.translate = keys.translate
         self._memory = memory
         self.keys = keys
 
-    def segments(self, wqe: bytes, at: int) -> Iterator[memoryview]:
-        """Yield the bytes that each segment of ``wqe`` from offset ``at`` on means, in order.
+    def segments(self, wqe: bytes, at: int) -> list[memoryview]:
+        """The bytes that each segment of ``wqe`` from offset ``at`` on means, in order.
 
         The pieces are views of guest memory, to be read once. Raises QueueFault with the syndrome
         of the error CQE for a segment that lies outside the WQE, the key or the memory.
         """
         end = len(wqe)
+        pieces = []
         while at < end:
             count, lkey, addr = _SEG.unpack_from(wqe, at)
             if count & INLINE_SEG:
@@ -51,16 +52,17 @@ class Gather:
                 start = at + 4
                 if start + count > end:
                     raise QueueFault("inline data end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
-                yield memoryview(wqe)[start : start + count]
+                pieces.append(memoryview(wqe)[start : start + count])
                 at += -(-(4 + count) // SEND_WQE_DS) * SEND_WQE_DS
                 continue
             at += SEND_WQE_DS
             if count:
-                yield self.view(lkey, addr, count)
+                pieces.append(self.view(lkey, addr, count))
+        return pieces
 
     def view(self, lkey: int, addr: int, length: int) -> memoryview:
         """``length`` bytes at ``addr`` under ``lkey``, as a view of guest memory."""
         try:
-            return self._memory.view(self.keys.translate(lkey, addr, length), length)
+            return self._memory.view(self.translate(lkey, addr, length), length)
         except DmaFault as fault:
             raise QueueFault(str(fault), CqeSyndrome.LOCAL_PROT_ERR) from fault

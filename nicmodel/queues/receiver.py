@@ -7,8 +7,9 @@ frame of its flow, is steered once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 
-from nicmodel.frame import Checked, Traffic, Train
+from nicmodel.frame import CHECKED, Checked, Frame, Headers, Traffic, Train
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
 from nicmodel.objects.transport import RxHashFn, Tir, TirDispType
@@ -18,7 +19,6 @@ from nicmodel.offload.parse import (
     IPPROTO_ESP,
     IPPROTO_TCP,
     IPPROTO_UDP,
-    Headers,
     parse,
 )
 from nicmodel.offload.rss import symmetric_input, toeplitz
@@ -31,16 +31,20 @@ _MAX_FLOWS = 8192
 """Bound on remembered decisions: a hostile peer may send a new flow with every frame."""
 
 _ACK = 0x10
-_BOTH = Checked.L3 | Checked.L4
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receive queue that wants the flow, and the hash that chose it."""
+    """One receive queue that wants the flow; ``cqe`` has the hash that chose it."""
 
     rqn: Rqn
-    hash_result: int
-    hash_type: int
+    cqe: bytes
+
+    @classmethod
+    def to(cls, rqn: Rqn, hash_result: int = 0, hash_type: int = 0) -> "Delivery":
+        """Prepare the completion that all frames of the flow begin with."""
+        cqe = Cqe(rss_hash_result=hash_result, rss_hash_type=hash_type, opcode=CqeOpcode.RESP_SEND)
+        return cls(rqn, cqe.encode())
 
 
 class Receiver:
@@ -69,8 +73,12 @@ class Receiver:
             for one in fitting:
                 self.receive(one, longest)
             return
-        head = traffic.head
-        headers = parse(head, traffic.length)
+        if isinstance(traffic, Frame):
+            headers = traffic.headers
+            if headers is None:
+                headers = traffic.headers = parse(traffic.data, traffic.length)
+        else:
+            headers = parse(traffic.head, traffic.length)
         if headers is None:
             return
         self._counters.rx.count(headers.dst, traffic.count, traffic.octets)
@@ -78,23 +86,30 @@ class Receiver:
         if not deliveries:
             self._counters.rx_steering_discards += traffic.count
             return
-        if isinstance(traffic, Train):
-            if traffic.checked & _BOTH == _BOTH and headers.l4_offset:
-                sums = _train_sums(traffic, headers)
-                self._deliver(deliveries, headers, list(traffic.views()), sums, traffic.checked)
-                return
-            frames = list(traffic.views())
-        else:
-            frames = [memoryview(traffic.data)]
+        if isinstance(traffic, Frame):
+            self._one(deliveries, headers, memoryview(traffic.data), traffic.checked)
+            return
+        frames = list(traffic.views())
+        if traffic.checked == Checked.BOTH and headers.l4_offset:
+            sums = _train_sums(traffic, frames, headers)
+            self._deliver(deliveries, headers, frames, sums, Checked.BOTH)
+            return
         for frame in frames:
-            exact = parse(frame[: len(head)], len(frame)) or headers
-            checked = traffic.checked
-            if checked & _BOTH == _BOTH and exact.l4_offset:
-                check_sum = complete_known_good(frame, exact)
-            else:
-                checked |= verify(frame, exact)
-                check_sum = complete(frame, exact)
-            self._deliver(deliveries, exact, [frame], [check_sum], checked)
+            self._one(deliveries, parse(frame, len(frame)) or headers, frame, traffic.checked)
+
+    def _one(
+        self,
+        deliveries: tuple[Delivery, ...],
+        headers: Headers,
+        frame: memoryview,
+        checked: Checked,
+    ) -> None:
+        if checked == Checked.BOTH and headers.l4_offset:
+            check_sum = complete_known_good(frame, headers)
+        else:
+            checked = verify(frame, headers)
+            check_sum = complete(frame, headers)
+        self._deliver(deliveries, headers, [frame], [check_sum], checked)
 
     def _deliver(
         self,
@@ -104,37 +119,20 @@ class Receiver:
         sums: list[int],
         checked: Checked,
     ) -> None:
+        good, vlan = _GOOD[checked], headers.vlan
+        types = _L3_TYPES[headers.ip_version] | _l4_type(headers)
         for delivery in deliveries:
             rq = self._rqs.get(delivery.rqn)
             if rq is None:
                 continue
-            strip = headers.vlan is not None and not rq.config.vlan_strip_disable
-            cqe = self._completion(headers, delivery, checked, strip)
+            cqe = bytearray(delivery.cqe)
+            strip = vlan is not None and not rq.config.vlan_strip_disable
+            if strip:
+                _FOUND.pack_into(cqe, _FOUND_AT, good, types | _VLAN_STRIPPED, vlan)
+            else:
+                _FOUND.pack_into(cqe, _FOUND_AT, good, types, 0)
+            _TIME.pack_into(cqe, _TIME_AT, self._timestamp() & _TIME_MASK)
             rq.receive(frames, cqe, sums, strip)
-
-    def _completion(
-        self, headers: Headers, delivery: Delivery, checked: Checked, strip: bool
-    ) -> bytearray:
-        """The CQE that all frames of one call share."""
-        time = self._timestamp()
-        good = HdsIpExt.L2_OK
-        if checked & Checked.L3:
-            good |= HdsIpExt.L3_OK
-        if checked & Checked.L4:
-            good |= HdsIpExt.L4_OK
-        cqe = Cqe(
-            rss_hash_result=delivery.hash_result,
-            rss_hash_type=delivery.hash_type,
-            hds_ip_ext=good,
-            l4_hdr_type=_l4_type(headers),
-            l3_hdr_type=_L3_TYPES[headers.ip_version],
-            vlan_stripped=strip,
-            vlan_info=headers.vlan or 0 if strip else 0,
-            timestamp_h=time >> 32 & 0xFFFFFFFF,
-            timestamp_l=time & 0xFFFFFFFF,
-            opcode=CqeOpcode.RESP_SEND,
-        )
-        return bytearray(cqe.encode())
 
     def _steer(self, headers: Headers) -> tuple[Delivery, ...]:
         objects = self._objects
@@ -167,32 +165,57 @@ class Receiver:
     def _pick(self, tir: Tir, headers: Headers) -> Delivery | None:
         """Choose the receive queue of a TIR."""
         if tir.disp_type is TirDispType.DIRECT:
-            return Delivery(tir.inline_rqn, 0, 0)
+            return Delivery.to(tir.inline_rqn)
         rqt = self._objects.rqts.find(tir.rqtn)
         if rqt is None or not rqt.rqns:
             return None
         if tir.rx_hash_fn is not RxHashFn.TOEPLITZ:
-            return Delivery(rqt.rqns[0], 0, 0)
+            return Delivery.to(rqt.rqns[0])
         data, kind = _hash_input(tir, headers)
         result = toeplitz(tir.toeplitz_key, data) if data else 0
-        return Delivery(rqt.rqns[result & len(rqt.rqns) - 1], result, kind if data else 0)
+        rqn = rqt.rqns[result & len(rqt.rqns) - 1]
+        return Delivery.to(rqn, result, kind if data else 0)
 
 
-_L3_TYPES = {0: L3HdrType.NONE, 4: L3HdrType.IPV4, 6: L3HdrType.IPV6}
+# The part of the CQE that depends on the frame, beside what ``Rq`` fills in (``spec.cqe.Cqe``).
+_FOUND = Struct(">BBH")
+"""hds_ip_ext, l4_l3_hdr_type, vlan_info."""
+_FOUND_AT = 0x1C
+_TIME = Struct(">Q")
+_TIME_AT = 0x30
+_TIME_MASK = (1 << 64) - 1
+_VLAN_STRIPPED = 1
+
+_GOOD = tuple(
+    int(
+        HdsIpExt.L2_OK
+        | (HdsIpExt.L3_OK if Checked.L3 in checked else 0)
+        | (HdsIpExt.L4_OK if Checked.L4 in checked else 0)
+    )
+    for checked in CHECKED
+)
+"""``hds_ip_ext`` by what is known to be right."""
+
+_L3_TYPES = {0: L3HdrType.NONE << 2, 4: L3HdrType.IPV4 << 2, 6: L3HdrType.IPV6 << 2}
+_UDP = L4HdrType.UDP << 4
+_TCP_NO_ACK = L4HdrType.TCP_NO_ACK << 4
+_TCP_DATA = L4HdrType.TCP_ACK_AND_DATA << 4
+_TCP_NO_DATA = L4HdrType.TCP_ACK_NO_DATA << 4
 
 
-def _l4_type(headers: Headers) -> L4HdrType:
+def _l4_type(headers: Headers) -> int:
+    """``l4_hdr_type`` at its place in ``l4_l3_hdr_type``."""
     if not headers.l4_offset:
-        return L4HdrType.NONE
+        return 0
     if headers.ip_proto == IPPROTO_UDP:
-        return L4HdrType.UDP
+        return _UDP
     if headers.ip_proto != IPPROTO_TCP:
-        return L4HdrType.NONE
+        return 0
     if not headers.tcp_flags & _ACK:
-        return L4HdrType.TCP_NO_ACK
+        return _TCP_NO_ACK
     if headers.l3_end > headers.l4_offset + headers.tcp_header:
-        return L4HdrType.TCP_ACK_AND_DATA
-    return L4HdrType.TCP_ACK_NO_DATA
+        return _TCP_DATA
+    return _TCP_NO_DATA
 
 
 def _hash_input(tir: Tir, headers: Headers) -> tuple[bytes, int]:
@@ -220,14 +243,13 @@ def _hash_input(tir: Tir, headers: Headers) -> tuple[bytes, int]:
     return source + destination + ports, kind
 
 
-def _train_sums(train: Train, headers: Headers) -> list[int]:
-    """``check_sum`` of each frame of a train whose checksums are known to be right."""
-    views = train.views()
-    first = next(views)
-    exact = parse(first[: len(train.head)], len(first)) or headers
-    usual = complete_known_good(first, exact)
-    if train.count == 1:
-        return [usual]
-    last = train.rows[-1, : train.last]
-    tail = parse(last[: len(train.head)].tobytes(), train.last) or headers
-    return [usual] * (train.count - 1) + [complete_known_good(last.data, tail)]
+def _train_sums(train: Train, frames: list[memoryview], headers: Headers) -> list[int]:
+    """``check_sum`` of each frame of a train whose checksums are known to be right.
+
+    All frames but the last are of one length, and nothing else makes a difference.
+    """
+    sums = [complete_known_good(frames[0], headers)] * train.count
+    if train.count > 1:
+        last = frames[-1]
+        sums[-1] = complete_known_good(last, parse(last, train.last) or headers)
+    return sums

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Receive queues: from frames to the buffers that the driver posted (``en_rx.c``)."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, RqConfig, WqType
-from nicmodel.queues.cq import Cq
+from nicmodel.queues.cq import COUNTING, Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
 from nicmodel.spec.cqe import CqeOpcode, CqeSyndrome, ErrCqe
@@ -21,6 +20,9 @@ _U16 = Struct(">H")
 _U32 = Struct(">I")
 _CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = 0x14, 0x2C, 0x3C
 """Offsets in the CQE of what differs between the frames of a train (``spec.cqe.Cqe``)."""
+
+MANY = 8
+"""From so many frames on it pays to treat them at once."""
 
 _TAG = 4
 """Length of a VLAN tag, bytes."""
@@ -49,18 +51,11 @@ class Rq:
         self._gather = gather
         self._cq = cq
         self._tracer = tracer
-        self._place: Callable[..., bool] = self._scatter
+        self._checks: Sequence[Callable[[], None]] = ()
 
     def intercept(self, checks: Sequence[Callable[[], None]]) -> None:
-        """Call ``checks`` before each WQE from now on; one that raises QueueFault fails the WQE."""
-        self._place = partial(self._checked, checks) if checks else self._scatter
-
-    def _checked(
-        self, checks: Sequence[Callable[[], None]], index: int, *parts: memoryview
-    ) -> bool:
-        for check in checks:
-            check()
-        return self._scatter(index, *parts)
+        """Call ``checks`` before each frame from now on; one that raises QueueFault fails it."""
+        self._checks = checks
 
     def modify(self, state: QueueState) -> None:
         """Go to ``state``; leaving RST starts at index 0."""
@@ -69,7 +64,7 @@ class Rq:
         self.state = state
 
     def receive(
-        self, frames: Iterable[memoryview], cqe: bytearray, sums: Iterable[int], strip: bool
+        self, frames: list[memoryview], cqe: bytearray, sums: list[int], strip: bool
     ) -> None:
         """Write each frame into the next WQE's buffers and complete it.
 
@@ -79,18 +74,19 @@ class Rq:
         """
         if self.state is not QueueState.RDY or not self._cyclic:
             return
+        if strip:
+            frames = [memoryview(b"".join((frame[:12], frame[12 + _TAG :]))) for frame in frames]
+        if len(frames) >= MANY and not self._checks and self._receive_many(frames, cqe, sums):
+            return
         for frame, check_sum in zip(frames, sums, strict=True):
             index = self.consumer
             try:
                 if index == self._producer and not self._refresh():
                     self.out_of_buffer += 1
                     continue
-                if strip:
-                    length = len(frame) - _TAG
-                    fits = self._place(index, frame[:12], frame[12 + _TAG :])
-                else:
-                    length = len(frame)
-                    fits = self._place(index, frame)
+                for check in self._checks:
+                    check()
+                fits = self._scatter(index, frame)
             except QueueFault as fault:
                 self._fail(index, str(fault), fault.syndrome)
                 return
@@ -102,9 +98,44 @@ class Rq:
                 self._complete_error(index, CqeSyndrome.LOCAL_LENGTH_ERR)
                 continue
             _U16.pack_into(cqe, _CHECK_SUM, check_sum)
-            _U32.pack_into(cqe, _BYTE_CNT, length)
+            _U32.pack_into(cqe, _BYTE_CNT, len(frame))
             _U16.pack_into(cqe, _WQE_COUNTER, index)
             self._cq.post(cqe)
+
+    def _receive_many(self, frames: list[memoryview], cqe: bytearray, sums: list[int]) -> bool:
+        """The same for many frames at once; false, and nothing has happened, if any is special.
+
+        Special is all but posted WQEs of one key whose first buffers take a frame each. Buffers may
+        have been written then, but the driver looks at none before its completion.
+        """
+        index, count = self.consumer, len(frames)
+        lengths = list(map(len, frames))
+        longest = max(lengths)
+        addrs: list[int] = []
+        try:
+            if (self._producer - index) & 0xFFFF < count:
+                self._refresh()
+                if (self._producer - index) & 0xFFFF < count:
+                    return False
+            ring = self._ring
+            wqes = ring.read(index, count * ring.stride)
+            lkey = _SEG.unpack_from(wqes)[1]
+            if lkey == INVALID_LKEY:
+                return False
+            for at in range(0, len(wqes), ring.stride):
+                size, key, addr = _SEG.unpack_from(wqes, at)
+                if key != lkey or size & ~INLINE_SEG < longest:
+                    return False
+                addrs.append(addr)
+            # a key that permits the whole span permits each frame, and moves all alike
+            first = min(addrs)
+            moved = self._gather.translate(lkey, first, max(addrs) - first + longest) - first
+            self._memory.scatter([addr + moved for addr in addrs] if moved else addrs, frames)
+        except (QueueFault, DmaFault):
+            return False
+        self.consumer = index + count & 0xFFFF
+        self._cq.post_many(cqe, sums, lengths, COUNTING[index : index + count])
+        return True
 
     def _refresh(self) -> bool:
         """Read the producer index from the doorbell record; false if no WQE is posted."""
@@ -117,27 +148,25 @@ class Rq:
         self._producer = producer
         return producer != self.consumer
 
-    def _scatter(self, index: int, *parts: memoryview) -> bool:
-        """Copy ``parts``, one after the other, into the buffers of WQE ``index``; do they fit?"""
+    def _scatter(self, index: int, frame: memoryview) -> bool:
+        """Copy ``frame`` into the buffers of WQE ``index``, one after the other; does it fit?"""
         page, at = self._ring.locate(index)
         count, lkey, addr = _SEG.unpack_from(page, at)
-        room = count & ~INLINE_SEG
-        if len(parts) == 1 and len(parts[0]) <= room and lkey != INVALID_LKEY:
-            frame = parts[0]
-            self._gather.view(lkey, addr, len(frame))[:] = frame
+        length = len(frame)
+        if length <= count & ~INLINE_SEG and lkey != INVALID_LKEY:
+            self._memory.write(self._gather.translate(lkey, addr, length), frame)
             return True
-        end = at + self._ring.stride
-        frame = memoryview(b"".join(parts))
         done = 0
-        wqe = bytes(page[at:end])
+        wqe = bytes(page[at : at + self._ring.stride])
         for seg in range(0, len(wqe), _SEG.size):
             count, lkey, addr = _SEG.unpack_from(wqe, seg)
-            room = min(count & ~INLINE_SEG, len(frame) - done)
+            room = min(count & ~INLINE_SEG, length - done)
             if lkey == INVALID_LKEY or not room:
                 break
-            self._gather.view(lkey, addr, room)[:] = frame[done : done + room]
+            target = self._gather.translate(lkey, addr, room)
+            self._memory.write(target, frame[done : done + room])
             done += room
-        return done == len(frame)
+        return done == length
 
     def _complete_error(self, index: int, syndrome: int) -> None:
         cqe = ErrCqe(

@@ -11,12 +11,12 @@ from functools import partial
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
-from nicmodel.frame import ETH_MIN, Checked, Frame, Traffic
+from nicmodel.frame import CHECKED, ETH_MIN, Frame, Traffic
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, SqConfig
 from nicmodel.offload.checksum import insert_l3, insert_l4
 from nicmodel.offload.parse import parse
-from nicmodel.offload.segment import segment
+from nicmodel.offload.segment import MAX_SEGMENTS, segment
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
@@ -49,10 +49,6 @@ _CQ_UPDATE = int(FmCeSe.CQ_UPDATE)
 
 MAX_LSO = 1 << 18
 """Longest packet that LSO takes, bytes (``max_lso_cap`` 18)."""
-
-MAX_SEGMENTS = 1 << 14
-"""Most frames that one LSO may become; *assumption*. TCP sends 64 KiB with an MSS of 8 or more, and
-each frame repeats the header: without a bound one WQE could ask for 256 MiB."""
 
 MAX_FRAME = 10_240
 """Longest frame that a SEND may carry, bytes; *assumption*: hardware's limit is near this."""
@@ -210,30 +206,34 @@ class Sq:
             self._tracer.emit(QueueError("SQ", self.config.sqn, self.consumer, reason))
 
     @staticmethod
-    def _inline(wqe: bytes, size: int, start: int) -> tuple[bytes, int, int | None]:
-        """Inline headers, offset of the data segments, and the TCI to insert with its TPID."""
+    def _inline(wqe: bytes, size: int) -> tuple[bytes, int]:
+        """Inline headers (none if a VLAN tag is to be inserted), and where data segments begin."""
         if size & ETH_INSERT_VLAN:
-            tpid = 0x88A8 if size & ETH_INSERT_SVLAN else 0x8100
-            return b"", _DATA_AT, tpid << 16 | start
+            return b"", _DATA_AT
         length = size & ETH_INLINE_SIZE
         data_at = _DATA_AT + (max(0, length - 2) + 15 & ~15)
         if data_at > len(wqe):
             raise QueueFault("inline headers end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
-        return wqe[_INLINE_AT : _INLINE_AT + length], data_at, None
+        return wqe[_INLINE_AT : _INLINE_AT + length], data_at
 
     def _send(self, wqe: bytes) -> None:
         """SEND: one frame."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
         cs_flags, _, _, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
-        header, at, tag = self._inline(wqe, size, start)
+        header, at = self._inline(wqe, size) if size else (b"", _DATA_AT)
+        pieces = self._gather.segments(wqe, at)
+        length = len(header)
+        for piece in pieces:
+            length += len(piece)
+        if length > MAX_FRAME:
+            raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
         frame = bytearray(header)
-        for piece in self._gather.segments(wqe, at):
-            if len(frame) + len(piece) > MAX_FRAME:
-                raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+        for piece in pieces:
             frame += piece
-        if tag is not None:
-            frame[12:12] = tag.to_bytes(4, "big")
+        if size & ETH_INSERT_VLAN:
+            tpid = 0x88A8 if size & ETH_INSERT_SVLAN else 0x8100
+            frame[12:12] = (tpid << 16 | start).to_bytes(4, "big")
         self._transmit(frame, cs_flags)
 
     def _transmit(self, frame: bytearray, cs_flags: int) -> None:
@@ -242,24 +242,26 @@ class Sq:
             if len(frame) < 14:
                 raise QueueFault("no Ethernet header", CqeSyndrome.LOCAL_LENGTH_ERR)
             frame.extend(bytes(ETH_MIN - len(frame)))
-        checked = Checked.NONE
-        if cs_flags & (_L3 | _L4):
-            headers = parse(frame, len(frame))
-            if headers is not None and headers.ip_version:
-                if cs_flags & _L3:
-                    insert_l3(frame, headers)
-                    checked |= Checked.L3
-                if cs_flags & _L4 and insert_l4(frame, headers):
-                    checked |= Checked.L4
-        self._egress(Frame(frame, checked))
+        if not cs_flags & (_L3 | _L4):
+            self._egress(Frame(frame))
+            return
+        headers = parse(frame, len(frame))
+        checked = 0
+        if headers is not None and headers.ip_version:
+            if cs_flags & _L3:
+                insert_l3(frame, headers)
+                checked = 1
+            if cs_flags & _L4 and insert_l4(frame, headers):
+                checked |= 2
+        self._egress(Frame(frame, CHECKED[checked], headers))
 
     def _lso(self, wqe: bytes) -> None:
         """LSO: headers inline, payload gathered."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        cs_flags, _, mss, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
-        header, at, _ = self._inline(wqe, size, start)
-        payload = list(self._gather.segments(wqe, at))
+        cs_flags, _, mss, _, size, _ = _ETH.unpack_from(wqe, _ETH_AT)
+        header, at = self._inline(wqe, size)
+        payload = self._gather.segments(wqe, at)
         length = sum(map(len, payload))
         if not mss or not length or not header or length > MAX_LSO:
             raise QueueFault(

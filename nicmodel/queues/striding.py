@@ -9,6 +9,7 @@ of the CQEs of a WQE always add up to its number: only then does the driver take
 
 from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
+from typing import NamedTuple
 
 from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.memory import GuestMemory
@@ -16,20 +17,28 @@ from nicmodel.objects.mkey import TranslatedKey
 from nicmodel.objects.queue import QueueState, RqConfig, Strides
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
-from nicmodel.queues.rq import Rq
+from nicmodel.queues.rq import MANY, Rq
 from nicmodel.spec.cqe import FILLER, Cqe, CqeOpcode, CqeSyndrome, ErrCqe
 from nicmodel.spec.wqe import INLINE_SEG, NextSeg
 from nicmodel.trace.tracer import Tracer
 
 _SEG = Struct(">IIQ")
 _U16 = Struct(">H")
-_STRIDES_LENGTH = Struct(">HH")
+_U32 = Struct(">I")
 _NEXT_AT = NextSeg.SPANS["next_wqe_index"].start // 8
 _WQE_ID, _CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = 0x02, 0x14, 0x2C, 0x3C
 """Offsets in the CQE of what differs between the frames of a train (``spec.cqe.Cqe``)."""
 
 _TAG = 4
 """Length of a VLAN tag, bytes."""
+
+
+class _Done(NamedTuple):
+    """Frames that are written and not completed: the fields of their CQEs."""
+
+    sums: list[int]
+    byte_cnts: list[int]
+    counters: list[int]
 
 
 class StridingRq(Rq):
@@ -50,12 +59,7 @@ class StridingRq(Rq):
         self._lead = 2 if strides.two_byte_shift else 0
         self._round_up = (1 << strides.log_size) - 1 + self._lead
         self._bytes = self._lead + (self._number << strides.log_size)
-        self._checks: Sequence[Callable[[], None]] = ()
         self._begin()
-
-    def intercept(self, checks: Sequence[Callable[[], None]]) -> None:
-        """Call ``checks`` before each frame from now on; one that raises QueueFault fails it."""
-        self._checks = checks
 
     def _begin(self) -> None:
         self._wqe: int | None = None
@@ -71,13 +75,14 @@ class StridingRq(Rq):
         super().modify(state)
 
     def receive(
-        self, frames: Iterable[memoryview], cqe: bytearray, sums: Iterable[int], strip: bool
+        self, frames: list[memoryview], cqe: bytearray, sums: list[int], strip: bool
     ) -> None:
         """Write each frame into strides and complete it; arguments as for ``Rq.receive``."""
         if self.state is not QueueState.RDY:
             return
         number, shift, round_up, lead = self._number, self._shift, self._round_up, self._lead
-        post, write = self._cq.post, self._memory.write
+        write = self._memory.write
+        done = _Done([], [], [])
         try:
             if self._stride < number:
                 self._bind()  # the key may have changed since the last call
@@ -85,16 +90,18 @@ class StridingRq(Rq):
                 data = b"".join((frame[:12], frame[12 + _TAG :])) if strip else frame
                 length = len(data)
                 strides = length + round_up >> shift
-                if self._stride + strides > number and not self._advance(strides):
-                    self.out_of_buffer += 1
-                    continue
+                if self._stride + strides > number:
+                    self._complete(cqe, done)
+                    if not self._advance(strides):
+                        self.out_of_buffer += 1
+                        continue
                 for check in self._checks:
                     check()
                 stride = self._stride
                 addr = self._addr + (stride << shift) + lead
                 key = self._key
                 if key is None:
-                    self._gather.view(self._lkey, addr, length)[:] = data
+                    write(self._gather.translate(self._lkey, addr, length), data)
                 else:
                     mask = (1 << key.page_shift) - 1
                     offset = addr & mask
@@ -103,16 +110,33 @@ class StridingRq(Rq):
                         write((page & ~mask) + offset, data)
                     else:
                         self._write(key, addr, data)
-                _U16.pack_into(cqe, _WQE_ID, self._wqe or 0)
-                _U16.pack_into(cqe, _CHECK_SUM, check_sum)
-                _STRIDES_LENGTH.pack_into(cqe, _BYTE_CNT, strides, length)
-                _U16.pack_into(cqe, _WQE_COUNTER, stride)
+                done.sums.append(check_sum)
+                done.byte_cnts.append(strides << 16 | length)
+                done.counters.append(stride)
                 self._use(strides)
-                post(cqe)
         except QueueFault as fault:
+            self._complete(cqe, done)
             self._fail(self._wqe or 0, str(fault), fault.syndrome)
         except DmaFault as fault:
+            self._complete(cqe, done)
             self._fail(self._wqe or 0, str(fault), CqeSyndrome.LOCAL_PROT_ERR)
+        else:
+            self._complete(cqe, done)
+
+    def _complete(self, cqe: bytearray, done: _Done) -> None:
+        """Post the CQEs of the frames that lie in the WQE in use, and forget them."""
+        _U16.pack_into(cqe, _WQE_ID, self._wqe or 0)
+        if len(done.sums) >= MANY:
+            self._cq.post_many(cqe, *done)
+        else:
+            for differs in zip(*done, strict=True):
+                check_sum, byte_cnt, counter = differs
+                _U16.pack_into(cqe, _CHECK_SUM, check_sum)
+                _U32.pack_into(cqe, _BYTE_CNT, byte_cnt)
+                _U16.pack_into(cqe, _WQE_COUNTER, counter)
+                self._cq.post(cqe)
+        for fields in done:
+            fields.clear()
 
     def _write(self, key: TranslatedKey, addr: int, data: bytes | memoryview) -> None:
         """Copy ``data`` to an address that spans pages."""

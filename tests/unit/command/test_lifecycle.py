@@ -4,7 +4,7 @@
 import pytest
 
 from nicmodel.command.events import ObjectsLeft
-from nicmodel.offload.parse import Headers
+from nicmodel.frame import Headers
 from nicmodel.offload.steer import flow_key, lookup
 from nicmodel.spec import commands as c
 from nicmodel.spec.opcodes import CommandOpcode as Op

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nicmodel.frame import Checked
+from nicmodel.frame import Checked, Headers
 from nicmodel.offload import checksum
-from nicmodel.offload.parse import Headers, parse
+from nicmodel.offload.parse import parse
 
 
 def fold(data: bytes) -> int:
