@@ -7,7 +7,6 @@ rest of a WQE cannot hold ends it with a *filler* CQE and goes to the next one, 
 of the CQEs of a WQE always add up to its number: only then does the driver take it back.
 """
 
-from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
