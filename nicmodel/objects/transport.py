@@ -8,6 +8,7 @@ from nicmodel.units import Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
 
 __all__ = [
     "HashFields",
+    "PacketMerge",
     "Rqt",
     "RxHashFn",
     "Tir",
@@ -47,8 +48,21 @@ class HashFields:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketMerge:
+    """What a TIR merges (LRO): TCP over which IP, into at most ``max_ip_payload`` bytes behind the
+    IP header.
+    """
+
+    ipv4: bool
+    ipv6: bool
+    max_ip_payload: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tir:
-    """``tirc``. ``inline_rqn`` means something for DIRECT, ``rqtn`` for INDIRECT."""
+    """``tirc``. ``inline_rqn`` means something for DIRECT, ``rqtn`` for INDIRECT; ``merge`` is
+    None without LRO.
+    """
 
     tirn: Tirn
     disp_type: TirDispType
@@ -61,6 +75,7 @@ class Tir:
     self_lb_block: int
     tls_en: bool
     transport_domain: Tdn
+    merge: PacketMerge | None = None
 
 
 @dataclass(frozen=True, slots=True)

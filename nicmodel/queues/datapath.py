@@ -20,6 +20,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.gather import Gather
+from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Egress, Sq
@@ -85,7 +86,8 @@ class Datapath:
         self._out_of_buffer: dict[CounterSet, int] = {}
         self._continuing = False
         self.created: Callable[[Queue], None] = lambda _: None
-        self._receiver = Receiver(objects, self._rqs, counters, timestamp)
+        self._lro = Lro()
+        self._receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro)
 
     def queues(self) -> Iterator[Queue]:
         """All that there are."""
@@ -173,6 +175,7 @@ class Datapath:
     def destroy_rq(self, rqn: Rqn) -> None:
         """Stop it."""
         rq = self._rqs.pop(rqn)
+        rq.modify(QueueState.RST)  # an LRO session may still hold frames for it
         counter_set = rq.config.counter_set
         before = self._out_of_buffer.get(counter_set, 0)
         self._out_of_buffer[counter_set] = before + rq.out_of_buffer
@@ -245,12 +248,17 @@ class Datapath:
         Completions are reported by ``report``.
         """
         self._receiver.receive(traffic, longest)
-        if self._reporting and not self._continuing:
+        if (self._reporting or self._lro) and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
 
     def report(self) -> None:
-        """Fire the events of armed completion queues as their moderation says."""
+        """Fire the events of armed completion queues as their moderation says.
+
+        LRO sessions end with the batch of work, so that their completions are among these.
+        """
+        if self._lro:
+            self._lro.flush()
         reporting, self._reporting[:] = list(self._reporting), []
         for cq in reporting:
             config = cq.config
@@ -267,6 +275,7 @@ class Datapath:
             queues.clear()
         self._rung.clear()
         self._reporting.clear()
+        self._lro.clear()
         self._out_of_buffer.clear()
 
     def _transmit(self, traffic: Traffic) -> None:

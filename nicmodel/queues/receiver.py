@@ -6,13 +6,13 @@ frame of its flow, is steered once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from nicmodel.frame import CHECKED, Checked, Frame, Headers, Traffic, Train
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
-from nicmodel.objects.transport import RxHashFn, Tir, TirDispType
+from nicmodel.objects.transport import PacketMerge, RxHashFn, Tir, TirDispType
 from nicmodel.offload.checksum import complete, complete_known_good, verify
 from nicmodel.offload.parse import (
     IPPROTO_AH,
@@ -23,6 +23,7 @@ from nicmodel.offload.parse import (
 )
 from nicmodel.offload.rss import symmetric_input, toeplitz
 from nicmodel.offload.steer import flow_key, lookup
+from nicmodel.queues.lro import Lro
 from nicmodel.queues.rq import Rq
 from nicmodel.spec.cqe import Cqe, CqeOpcode, HdsIpExt, L3HdrType, L4HdrType, RssHashType
 from nicmodel.units import Rqn
@@ -39,6 +40,7 @@ class Delivery:
 
     rqn: Rqn
     cqe: bytes
+    merge: PacketMerge | None = None
 
     @classmethod
     def to(cls, rqn: Rqn, hash_result: int = 0, hash_type: int = 0) -> "Delivery":
@@ -56,6 +58,7 @@ class Receiver:
         rqs: dict[Rqn, Rq],
         counters: PortCounters,
         timestamp: Callable[[], int],
+        lro: Lro,
     ) -> None:
         self._objects = objects
         self._rqs = rqs
@@ -63,6 +66,7 @@ class Receiver:
         self._timestamp = timestamp
         self._flows: dict[tuple[object, ...], tuple[Delivery, ...]] = {}
         self._version = -1
+        self._lro = lro
 
     def receive(self, traffic: Traffic, longest: int) -> None:
         """Take traffic of one flow from the wire; frames beyond ``longest`` bytes are lost."""
@@ -132,6 +136,11 @@ class Receiver:
             else:
                 _FOUND.pack_into(cqe, _FOUND_AT, good, types, 0)
             _TIME.pack_into(cqe, _TIME_AT, self._timestamp() & _TIME_MASK)
+            merge = delivery.merge
+            if merge is not None and self._lro.take(
+                rq, merge, headers, frames, cqe, sums, strip=strip, good=checked == Checked.BOTH
+            ):
+                continue
             rq.receive(frames, cqe, sums, strip)
 
     def _steer(self, headers: Headers) -> tuple[Delivery, ...]:
@@ -158,8 +167,12 @@ class Receiver:
         if found is None:
             tirns = lookup(objects.steering, flow_key(headers)) or ()
             tirs = (objects.tirs.find(tirn) for tirn in tirns)
-            picked = (self._pick(tir, headers) for tir in tirs if tir is not None)
-            found = self._flows[key] = tuple(one for one in picked if one is not None)
+            picked = (
+                replace(one, merge=tir.merge)
+                for tir in tirs
+                if tir is not None and (one := self._pick(tir, headers)) is not None
+            )
+            found = self._flows[key] = tuple(picked)
         return found
 
     def _pick(self, tir: Tir, headers: Headers) -> Delivery | None:

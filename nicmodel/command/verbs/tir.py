@@ -7,9 +7,9 @@ from enum import IntFlag
 from nicmodel.command.declaration import command
 from nicmodel.command.firmware import Firmware
 from nicmodel.errors import CommandError
-from nicmodel.objects.transport import HashFields, Tir, TirDispType
+from nicmodel.objects.transport import HashFields, PacketMerge, Tir, TirDispType
 from nicmodel.spec.commands import CreateTirIn, CreateTirOut, DestroyTirIn, Done, ModifyTirIn
-from nicmodel.spec.contexts import RxHashFieldSelect
+from nicmodel.spec.contexts import RxHashFieldSelect, Tirc
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.status import CommandStatus
 from nicmodel.units import Rqn, Rqtn
@@ -30,6 +30,19 @@ class SelectedField(IntFlag):
     """SPI of ESP or AH."""
 
 
+class PacketMergeMask(IntFlag):
+    """``packet_merge_mask`` (MLX5_TIRC_PACKET_MERGE_MASK_*)."""
+
+    IPV4_LRO = 0x1
+    """TCP over IPv4."""
+    IPV6_LRO = 0x2
+    """TCP over IPv6."""
+
+
+LRO_PAYLOAD_UNIT = 256
+"""Bytes of one unit of ``lro_max_ip_payload_size`` (``en/tir.c``)."""
+
+
 def _hash_fields(select: RxHashFieldSelect) -> HashFields:
     fields = select.selected_fields
     return HashFields(
@@ -43,13 +56,32 @@ def _hash_fields(select: RxHashFieldSelect) -> HashFields:
     )
 
 
+def _packet_merge(firmware: Firmware, context: Tirc) -> PacketMerge | None:
+    """What the context says of LRO; CommandError for what is not offered."""
+    mask = context.packet_merge_mask
+    if not mask:
+        return None
+    ethernet = firmware.profile.ethernet
+    if not ethernet.lro_cap or mask & ~int(PacketMergeMask.IPV4_LRO | PacketMergeMask.IPV6_LRO):
+        raise CommandError(CommandStatus.BAD_PARAM, f"packet_merge_mask {mask:#x} is not offered")
+    if context.lro_timeout_period_usecs not in ethernet.lro_timer_supported_periods:
+        raise CommandError(
+            CommandStatus.BAD_PARAM,
+            f"an LRO timeout of {context.lro_timeout_period_usecs} us is not offered",
+        )
+    return PacketMerge(
+        ipv4=bool(mask & PacketMergeMask.IPV4_LRO),
+        ipv6=bool(mask & PacketMergeMask.IPV6_LRO),
+        max_ip_payload=context.lro_max_ip_payload_size * LRO_PAYLOAD_UNIT,
+    )
+
+
 @command(CommandOpcode.CREATE_TIR, request=CreateTirIn, reply=CreateTirOut)
 def create_tir(firmware: Firmware, request: CreateTirIn) -> CreateTirOut:
     """Create a TIR that hands frames to one receive queue, or to one of an RQT by hash."""
     objects, context = firmware.objects, request.ctx
     objects.tds.get(context.transport_domain)
-    if context.packet_merge_mask:
-        raise CommandError(CommandStatus.BAD_PARAM, "packets are never merged (no LRO)")
+    merge = _packet_merge(firmware, context)
     if context.tls_en and not firmware.profile.general.tls_rx:
         raise CommandError(CommandStatus.BAD_PARAM, "TLS receive offload is not offered")
     rqn, rqtn = Rqn(0), Rqtn(0)
@@ -70,6 +102,7 @@ def create_tir(firmware: Firmware, request: CreateTirIn) -> CreateTirOut:
             self_lb_block=context.self_lb_block,
             tls_en=context.tls_en,
             transport_domain=context.transport_domain,
+            merge=merge,
         )
     )
     _hold(firmware, tir)
@@ -86,11 +119,11 @@ def _hold(firmware: Firmware, tir: Tir) -> None:
 
 @command(CommandOpcode.MODIFY_TIR, request=ModifyTirIn, reply=Done)
 def modify_tir(firmware: Firmware, request: ModifyTirIn) -> Done:
-    """Change the hash or the loopback of a TIR."""
+    """Change the hash, the loopback or the merging of packets (LRO) of a TIR."""
     context, bitmask = request.ctx, request.bitmask
     tir = firmware.objects.tirs.get(request.tirn)
-    if bitmask.packet_merge and context.packet_merge_mask:
-        raise CommandError(CommandStatus.BAD_PARAM, "packets are never merged (no LRO)")
+    if bitmask.packet_merge:
+        tir = replace(tir, merge=_packet_merge(firmware, context))
     if bitmask.self_lb_en:
         tir = replace(tir, self_lb_block=context.self_lb_block)
     if bitmask.hash:

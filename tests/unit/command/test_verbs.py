@@ -109,7 +109,10 @@ def test_nothing_is_advertised_that_is_not_done() -> None:
         general, ethernet = profile.general, profile.ethernet
         # en_main.c mlx5e_check_fragmented_striding_rq_cap: all three or none
         assert general.striding_rq == general.umr_ptr_rlky == ethernet.reg_umr_sq
-        assert not ethernet.lro_cap
+        # en_main.c mlx5e_choose_lro_timeout: the periods ascend
+        periods = ethernet.lro_timer_supported_periods
+        assert bool(periods[0]) == ethernet.lro_cap
+        assert list(periods) == sorted(periods)
         assert not ethernet.scatter_fcs
         assert not ethernet.swp
         assert ethernet.wqe_inline_mode == 2

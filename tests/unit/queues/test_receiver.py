@@ -20,6 +20,7 @@ from nicmodel.objects.queue import PageList, RqConfig, WqConfig, WqType
 from nicmodel.objects.store import Objects
 from nicmodel.objects.transport import HashFields, RxHashFn, Tir, TirDispType
 from nicmodel.offload.segment import segment
+from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.units import CounterSet, Cqn, GuestAddr, Pdn, Rqn, Rqtn, TableId, Tdn, Tirn
@@ -76,7 +77,7 @@ def network(*rqns: int) -> tuple[Receiver, PortCounters, list[Queue]]:
         Rqn(rqn): Queue(RqConfig(Rqn(rqn), Cqn(1), CounterSet(0), False, False, wq)) for rqn in rqns
     }
     to_tirs(objects, list(queues))
-    receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0)
+    receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0, Lro())
     return receiver, counters, list(queues.values())
 
 
