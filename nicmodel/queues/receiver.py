@@ -123,7 +123,8 @@ class Receiver:
         sums: list[int],
         checked: Checked,
     ) -> None:
-        good, vlan = _GOOD[checked], headers.vlan
+        good = _GOOD[checked]
+        vlan = None if headers.svlan else headers.vlan  # an S-tag stays in the frame
         types = _L3_TYPES[headers.ip_version] | _l4_type(headers)
         for delivery in deliveries:
             rq = self._rqs.get(delivery.rqn)

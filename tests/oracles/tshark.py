@@ -73,29 +73,31 @@ def frames(pcap: Path, only: str = "") -> int:
     return len(fields(pcap, "frame.number", only=only))
 
 
-def malformed(pcap: Path) -> list[str]:
+def malformed(pcap: Path, exempt: str = "frame.number == 0") -> list[str]:
     """Return one sentence for each frame that no dissector could make sense of.
 
     That is a header or option that ends outside its frame, or a length that contradicts another.
+    Frames that the display filter ``exempt`` lets pass are not judged.
     """
     found = fields(
         pcap,
         "frame.number",
         "frame.protocols",
         "_ws.expert.message",
-        only="_ws.malformed || _ws.short || _ws.expert.group == malformed"
-        " || (_ws.expert.group == protocol && _ws.expert.severity == error)",
+        only=f"!({exempt}) && (_ws.malformed || _ws.short || _ws.expert.group == malformed"
+        " || (_ws.expert.group == protocol && _ws.expert.severity == error))",
     )
     return [f"frame {number} ({protocols}): {why}" for number, protocols, why in found]
 
 
-def bad_checksums(pcap: Path) -> list[str]:
+def bad_checksums(pcap: Path, exempt: str = "frame.number == 0") -> list[str]:
     """Return one sentence for each frame with a wrong checksum, naming the protocol.
 
-    Fragments have their L4 checksum checked where tshark has put them together.
+    Fragments have their L4 checksum checked where tshark has put them together. Frames that the
+    display filter ``exempt`` lets pass are not judged.
     """
     wrong = " || ".join(f"{status} in {{{', '.join(_BAD)}}}" for status in _SUMS.values())
-    found = fields(pcap, "frame.number", *_SUMS.values(), only=wrong)
+    found = fields(pcap, "frame.number", *_SUMS.values(), only=f"!({exempt}) && ({wrong})")
     return [
         f"frame {number}: bad {protocol} checksum"
         for number, *states in found

@@ -126,13 +126,19 @@ def _pair(lab: Lab, captures: Captures) -> Pair:
 
 
 @pytest.fixture
-def pair(_pair: Pair) -> Iterator[Pair]:
-    """The shared guests, alive and connected; the stacks must count no error during the test."""
+def erring(_pair: Pair) -> Pair:
+    """The shared guests, alive and connected; their stacks may count errors."""
     _revive(_pair)
-    before = _pair.errors()
-    yield _pair
-    if _pair.a.alive and _pair.b.alive and _pair.model.running():
-        assert _pair.errors() == before
+    return _pair
+
+
+@pytest.fixture
+def pair(erring: Pair) -> Iterator[Pair]:
+    """The shared guests, alive and connected; the stacks must count no error during the test."""
+    before = erring.errors()
+    yield erring
+    if erring.a.alive and erring.b.alive and erring.model.running():
+        assert erring.errors() == before
 
 
 @pytest.fixture(scope="module")
