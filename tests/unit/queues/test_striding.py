@@ -2,9 +2,11 @@
 """Striding receive queues and UMR, read as ``en_rx.c`` reads them."""
 
 import struct
+import time
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from nicmodel.queues.striding import StridingRq
 from nicmodel.spec.cqe import Cqe, CqeOpcode, CqeSyndrome, ErrCqe
 from nicmodel.trace.events import QueueError
 from nicmodel.units import CounterSet, Cqn, GuestAddr, Mkey, Pdn, Rqn
-from tests.unit.queues.rig import DBR_AT, LOG_RQ, RQ_AT, Rig, pages
+from tests.unit.queues.rig import DBR_AT, LOG_RQ, RQ_AT, SQ_AT, Rig, pages
 
 UMR_LKEY = 0x300
 PAGE = 4096
@@ -318,7 +320,7 @@ def umr(
 def post_umr(rig: Striding, body: bytes, *, mkey: int = UMR_LKEY, opmod: int = 0) -> ErrCqe:
     """Execute it; its completion."""
     index = rig.post(UMR, body, ce=2)
-    at = 0x8000 + index * 64
+    at = SQ_AT + index * 64
     rig.memory.write(at, bytes([opmod]))
     rig.memory.write(at + 12, mkey.to_bytes(4, "big"))
     rig.ring()
@@ -387,3 +389,54 @@ def test_only_queues_that_asked_for_it_may_do_umrs() -> None:
     rig.sq.config = replace(rig.sq.config, reg_umr=False)
     rig.sq.intercept(())
     assert post_umr(rig, umr([0, 0])).syndrome == CqeSyndrome.LOCAL_QP_OP_ERR
+
+
+patches = st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=6)
+umr_patches = st.lists(st.tuples(st.integers(0, 191), st.integers(0, 255)), max_size=6)
+steps = st.one_of(
+    st.tuples(st.just("ring"), patches),
+    st.tuples(st.just("record"), st.integers(0, 0xFFFFFFFF)),
+    st.tuples(st.just("record"), st.integers(0, 20)),
+    st.tuples(st.just("umr"), umr_patches),
+    st.tuples(st.just("frames"), st.lists(st.integers(14, 3000), max_size=20)),
+    st.tuples(st.just("state"), st.sampled_from(list(QueueState))),
+    st.tuples(st.just("key"), st.tuples(st.integers(0, 1 << 64), st.integers(12, 31))),
+)
+
+
+@pytest.mark.fuzz
+@settings(deadline=None)
+@given(st.lists(steps, max_size=40), st.booleans())
+def test_a_guest_may_write_anything_anywhere(todo: list[tuple[str, Any]], strip: bool) -> None:
+    rig = Striding()
+    for kind, what in todo:
+        rig.consume()
+        before = time.process_time()
+        if kind == "ring":
+            for at, value in what:
+                rig.memory.write(RQ_AT + at, bytes([value]))
+        elif kind == "record":
+            rig.supply(what)
+        elif kind == "umr":
+            index = rig.post(UMR, umr([0x60000, 0x61000]))
+            rig.memory.write(SQ_AT + index % 64 * 64 + 12, UMR_LKEY.to_bytes(4, "big"))
+            for at, value in what:
+                rig.memory.write(SQ_AT + (index * 64 + at) % 4096, bytes([value]))
+            rig.ring()
+            rig.sq.modify(QueueState.RDY)
+        elif kind == "frames":
+            rig.take(*map(frame, what), strip=strip)
+        elif kind == "state":
+            rig.strided.modify(what)
+        else:
+            rig.key.start, rig.key.page_shift = what
+        assert time.process_time() - before < 1
+    rig.keys.translated[UMR_LKEY] = Striding().key
+    rig.strided.modify(QueueState.RST)
+    for index in range(16):
+        rig.write(index, index + 1 & 15)
+    rig.supply(1)
+    rig.strided.modify(QueueState.RDY)
+    rig.consume()
+    (cqe,) = rig.take(frame(200))
+    assert rig.data(Cqe.decode(cqe)) == frame(200)
