@@ -235,7 +235,7 @@ class Datapath:
         if rung and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
-        if self._reporting:
+        if self._reporting or self._lro:
             self.report()
 
     def _continue(self) -> None:

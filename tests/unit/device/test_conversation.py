@@ -13,11 +13,12 @@ from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.steering import FteMatchSetLyr24
 from nicmodel.trace.events import CommandRefused, QueueError, UnknownMmio
 from tests.oracles.rss import flow_hash
-from tests.unit.command.fake_driver import PORT_EVENT
+from tests.unit.command.fake_driver import PORT_EVENT, Refused
 from tests.unit.command.lifecycle import TO_TABLE
 from tests.unit.device.machine import END, LSO, MPSW, REGIONS, SEND, Machine, Pair
 from tests.unit.device.packets import ethernet, ones, right, tcp, udp
 from tests.unit.queues.rig import eth_segment
+from tests.unit.queues.test_lro import segment
 
 A, B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 IP_A, IP_B = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
@@ -156,6 +157,71 @@ def test_lso_is_cut_and_every_segment_is_right(pair: Pair) -> None:
     (done,) = a.poll(a.sent_cq())
     assert done[0x38] == LSO
     assert not faults(pair)
+
+
+def merging(machine: Machine, mask: int = 3) -> None:
+    """Turn LRO on as ``en/tir.c`` mlx5e_tir_builder_build_packet_merge does."""
+    context = Tirc(packet_merge_mask=mask, lro_max_ip_payload_size=255, lro_timeout_period_usecs=32)
+    for tirn in machine.tirs:
+        bitmask = c.ModifyTirBitmask(packet_merge=True)
+        machine.run(Op.MODIFY_TIR, c.ModifyTirIn(tirn=tirn, bitmask=bitmask, ctx=context), c.Done)
+
+
+def large_send(machine: Machine, payload: bytes, *, psh: bool = True) -> None:
+    """LSO in segments of 500 bytes."""
+    packet = bytearray(tcp(IP_A, IP_B, 4000, 80, b""))
+    packet[33] = 0x18 if psh else 0x10
+    body = eth_segment(cs=BOTH_SUMS, mss=500, inline=ethernet(B, A, 0x0800, bytes(packet)))
+    machine.send(LSO, body + machine.segment(payload))
+
+
+@pytest.mark.parametrize("psh", [True, False])
+def test_a_tir_with_packet_merge_makes_one_packet_of_a_train(pair: Pair, psh: bool) -> None:
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    merging(b)
+    payload = bytes(i * 7 % 251 for i in range(3 * 500))
+    large_send(a, payload, psh=psh)
+    ((got, cqe),) = take(b, posted)
+    assert got[54:] == payload
+    assert cqe[0x20] == 3
+    assert cqe[4] == (0x40 if psh else 0)
+    assert struct.unpack_from(">BHI", cqe, 5) == (64, 500, 2000)
+    assert ones(payload) == int.from_bytes(cqe[0x14:0x16], "big")
+    merging(b, mask=0)
+    large_send(a, payload, psh=psh)
+    assert len(take(b, posted)) == 3
+    assert not faults(pair)
+
+
+def test_what_lro_holds_does_not_outlive_its_queue(pair: Pair) -> None:
+    b = pair.b
+    posted = post_everywhere(b)
+    merging(b)
+    assert b.nic._life is not None
+    b.nic.receive(Frame(segment(1000, b"held")))
+    assert take(b, posted) == [], "held until the batch of work is done"
+    for channel in b.channels:
+        # as a command of the same batch would; running one here lets the batch end first
+        b.nic._life.datapath.destroy_rq(channel.rq)
+    before = b.memory.read(16 << 20, 1 << 20)
+    pair.loop.run()
+    assert b.memory.read(16 << 20, 1 << 20) == before
+    assert not faults(pair)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        Tirc(packet_merge_mask=4, lro_max_ip_payload_size=255, lro_timeout_period_usecs=32),
+        Tirc(packet_merge_mask=1, lro_max_ip_payload_size=255, lro_timeout_period_usecs=33),
+    ],
+)
+def test_merging_that_is_not_offered_is_refused(pair: Pair, context: Tirc) -> None:
+    bitmask = c.ModifyTirBitmask(packet_merge=True)
+    request = c.ModifyTirIn(tirn=pair.b.tirs[0], bitmask=bitmask, ctx=context)
+    with pytest.raises(Refused):
+        pair.b.run(Op.MODIFY_TIR, request, c.Done)
 
 
 def test_mpsw_carries_a_frame_in_each_segment(pair: Pair) -> None:
@@ -299,6 +365,20 @@ def test_a_tag_is_inserted_and_stripped(pair: Pair, strip: bool) -> None:
     assert cqe[0x1E:0x20] == (b"\x60\x05" if strip else b"\0\0")
     assert cqe[0x1C] == L2_L3_L4_OK
     assert not faults(pair)
+
+
+def test_an_s_tag_stays(pair: Pair) -> None:
+    """The driver takes each stripped tag for a C-tag (``en_rx.c`` mlx5e_build_rx_skb)."""
+    a, b = pair.a, pair.b
+    posted = post_everywhere(b)
+    value = FteMatchSetLyr24(svlan_tag=True, first_vid=5)
+    group = b.create_group(b.vlan, 5000, 5001, FteMatchSetLyr24(svlan_tag=True, first_vid=0xFFF))
+    b.set_entry(b.vlan, group, 5000, value, TO_TABLE, b.l2)
+    frame = datagram(b"tagged" * 20)
+    a.send(SEND, eth_segment(cs=BOTH_SUMS, insert=0x8001 << 16 | 5) + a.segment(frame))
+    ((got, cqe),) = take(b, posted)
+    assert got[12:18] == b"\x88\xa8\0\5\x08\0"
+    assert cqe[0x1D] & 1 == 0
 
 
 def test_a_ring_goes_round_more_than_once(pair: Pair) -> None:
