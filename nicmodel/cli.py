@@ -6,6 +6,7 @@ Exit status: 0 it went well, 1 it did not, 4 this machine lacks something (skip)
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import textwrap
@@ -45,7 +46,15 @@ def _serve(args: argparse.Namespace) -> int:
     from nicmodel.serve import serve  # noqa: PLC0415
     from nicmodel.topology import Flags, load  # noqa: PLC0415
 
-    flags = Flags(args.nic, args.tap, args.capture, args.strict, args.events, args.seed)
+    flags = Flags(
+        nics=args.nic,
+        taps=args.tap,
+        captures=args.capture,
+        strict=args.strict,
+        events=args.events,
+        seed=args.seed,
+        control=args.control,
+    )
     return serve(load(args.topology, flags), verbose=args.verbose)
 
 
@@ -59,6 +68,21 @@ def _commands(_args: argparse.Namespace) -> int:
     except BrokenPipeError:
         # the reader has seen enough; what is left must not fail again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _link(args: argparse.Namespace) -> int:
+    from nicmodel.control import Control  # noqa: PLC0415
+
+    cable = Control(args.control).link(args.nic)
+    cable.down() if args.state == "down" else cable.up()
+    return 0
+
+
+def _status_of_run(args: argparse.Namespace) -> int:
+    from nicmodel.control import Control  # noqa: PLC0415
+
+    print(json.dumps(Control(args.control).status(), indent=1))
     return 0
 
 
@@ -91,6 +115,8 @@ def _parser() -> _Parser:
     _add_serve(commands)
     _add_up(commands)
     _add_shell(commands)
+    _add_link(commands)
+    _add_status(commands)
     _add_test(commands)
     doctor = _add(
         commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type."
@@ -144,9 +170,53 @@ def _add_serve(commands: Any) -> None:
         "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
     )
     serve.add_argument("--events", type=Path, metavar="FILE", help="append events as JSON lines")
+    serve.add_argument(
+        "--control", type=Path, metavar="PATH", help="socket for 'nicmodel link' and 'status'"
+    )
     serve.add_argument("--seed", type=int, metavar="N", help="seed of all that is random")
     serve.add_argument(
         "-v", "--verbose", action="store_true", help="show every event, not only those that matter"
+    )
+
+
+def _add_link(commands: Any) -> None:
+    link = _add(
+        commands,
+        "link",
+        _link,
+        "Pull the cable of a NIC or tap of a running NIC process, or plug it in.",
+        """\
+        examples:
+          nicmodel link a down
+          nicmodel link a up --control run.sock
+        """,
+    )
+    link.add_argument("nic", metavar="NIC", help="name of the NIC or tap")
+    link.add_argument("state", choices=["down", "up"], help="pull the cable, or plug it in")
+    _add_control(link)
+
+
+def _add_status(commands: Any) -> None:
+    status = _add(
+        commands,
+        "status",
+        _status_of_run,
+        "Say what a running NIC process has done so far, as JSON.",
+        """\
+        examples:
+          nicmodel status
+          nicmodel status --control run.sock
+        """,
+    )
+    _add_control(status)
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--control",
+        type=Path,
+        metavar="PATH",
+        help="control socket of the process; if one runs, that one",
     )
 
 

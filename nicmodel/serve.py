@@ -9,15 +9,19 @@ import time
 import traceback
 from collections import Counter
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nicmodel.control.server import ControlServer, Verb
 from nicmodel.device import Nic
+from nicmodel.entry import Entry
 from nicmodel.errors import UserError
 from nicmodel.topology import Topology
 from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
 from nicmodel.transport.server import Server
+from nicmodel.wire.cables import Cables
 from nicmodel.wire.capture import Capture
 from nicmodel.wire.fabric import Fabric
 from nicmodel.wire.link import Link
@@ -94,6 +98,7 @@ class Network:
         stack: ExitStack,
     ) -> None:
         self._loop = loop
+        self._seed = topology.run.seed
         clock = time.monotonic_ns
         tracer = Tracer("wire", clock, sinks)
         self.fabric = Fabric(tracer)
@@ -107,6 +112,7 @@ class Network:
             fd = open_tap(tap.interface, tap.netns)
             self.taps[tap.name] = HostTap(tap.name, fd, loop, tracer)
             stack.callback(self.taps[tap.name].close)
+        self.cables = Cables()
         self.captures: dict[Path, Capture] = {}
         for wanted in topology.captures:
             if wanted.file not in self.captures:
@@ -117,7 +123,9 @@ class Network:
         for near, far in topology.cables():
             switch = self.switches.get(far)
             other = switch.add_port(near) if switch else self._port(far)
-            Link(self.fabric, self._port(near), other)
+            link = Link(self.fabric, self._port(near), other)
+            for end in (near, far) if switch is None else (near,):
+                self.cables.add(end, link)
         for spec in topology.nics:
             nic = self.nics[spec.name]
             stack.callback(Server(loop, spec.socket, nic, nic.tracer).close)
@@ -131,6 +139,16 @@ class Network:
             capture.flush()
         if self.captures:
             self._loop.call_later(FLUSH_SECONDS, self._flush)
+
+    def verbs(self) -> dict[str, Verb]:
+        """What the control socket can be asked for."""
+        return {"status": self._status, "link": self.cables.control}
+
+    def _status(self, request: Entry) -> dict[str, Any]:
+        """``{"do": "status"}``."""
+        request.check_keys(())
+        ports = {name: asdict(self._port(name).counts) for name in (*self.nics, *self.taps)}
+        return {"seed": self._seed, "ports": ports, "links": self.cables.status()}
 
     def summary(self) -> list[str]:
         """One line for each port and capture, and for what was lost on the way."""
@@ -178,8 +196,11 @@ async def _run(topology: Topology, faults: Faults, verbose: bool) -> None:
         if topology.run.events is not None:
             sinks.append(_events(topology.run.events, stack))
         network = Network(topology, loop, tuple(sinks), stack)
+        if topology.run.control is not None:
+            server = await ControlServer.start(topology.run.control, network.verbs())
+            stack.callback(server.close)
         sockets = ", ".join(f"nic {nic.name} {nic.socket}" for nic in topology.nics)
-        _say(f"ready: {sockets}")
+        _say(f"ready: {sockets}, seed {topology.run.seed}")
         await ended.wait()
     for line in network.summary():
         _say(line)

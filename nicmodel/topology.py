@@ -5,22 +5,20 @@ It comes from a TOML file (or JSON with the same keys) and from flags of the com
 exists is valid. Each mistake is a UserError that names file, entry and key.
 """
 
-import difflib
 import json
 import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nicmodel.entry import Entry, check_known
 from nicmodel.errors import UserError
-
-SOCKET_PATH_MAX = 107
-"""Longest path of a UNIX socket, bytes (unix(7): 108 with the NUL)."""
+from nicmodel.listen import PATH_MAX
 
 INTERFACE_NAME_MAX = 15
 """Longest name of a network interface, bytes (IFNAMSIZ without the NUL)."""
@@ -28,7 +26,6 @@ INTERFACE_NAME_MAX = 15
 DEFAULT_SWITCH = "sw0"
 """The switch that is there when none is declared."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 
 
@@ -68,12 +65,13 @@ class RunSpec:
     """Settings of the whole run.
 
     ``strict``: what is not implemented fails the run. ``events``: file for typed events, JSON
-    lines. ``seed`` is for everything random.
+    lines. ``seed`` is for everything random. ``control``: socket that takes requests while it runs.
     """
 
     strict: bool = False
     events: Path | None = None
     seed: int = 0
+    control: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +111,7 @@ class Flags:
     strict: bool = False
     events: Path | None = None
     seed: int | None = None
+    control: Path | None = None
 
 
 def load(path: Path | None, flags: Flags | None = None) -> Topology:
@@ -125,47 +124,12 @@ def load(path: Path | None, flags: Flags | None = None) -> Topology:
     return tables.topology()
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A table of the description, with the words to name it in a message."""
-
-    place: str
-    values: dict[str, Any]
-    folder: Path
-
-    def check_keys(self, known: Iterable[str]) -> None:
-        for key in self.values:
-            _check_known(self.place, key, known)
-
-    def fault(self, key: str, problem: str) -> UserError:
-        return UserError(f"{self.place}, {key}: {problem}")
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.values.get(key, default)
-        if value is None:
-            raise UserError(f'{self.place}: {key} is missing; add {key} = "..."')
-        if not isinstance(value, str) or not value or not value.isprintable():
-            raise self.fault(key, f"write a text in quotes instead of {_shown(value)}")
-        return value
-
-    def name(self, key: str = "name") -> str:
-        value = self.text(key)
-        if not _NAME.fullmatch(value):
-            raise self.fault(
-                key, f"{value!r} is no name; use at most 32 letters, digits, '.', '_' and '-'"
-            )
-        return value
-
-    def path(self, key: str) -> Path:
-        return self.folder / self.text(key)
-
-
 _KEYS = {
     "nic": ("name", "socket", "mac", "link"),
     "switch": ("name",),
     "tap": ("name", "interface", "netns", "switch"),
     "capture": ("port", "file"),
-    "run": ("strict", "events", "seed"),
+    "run": ("strict", "events", "seed", "control"),
 }
 
 
@@ -173,30 +137,30 @@ _KEYS = {
 class _Tables:
     """The description before it is checked."""
 
-    lists: dict[str, list[_Entry]]
-    run: _Entry
+    lists: dict[str, list[Entry]]
+    run: Entry
 
     @classmethod
     def empty(cls) -> "_Tables":
-        lists: dict[str, list[_Entry]] = {kind: [] for kind in _KEYS if kind != "run"}
-        return cls(lists, _Entry("command line", {}, Path()))
+        lists: dict[str, list[Entry]] = {kind: [] for kind in _KEYS if kind != "run"}
+        return cls(lists, Entry("command line", {}, Path()))
 
     @classmethod
     def of_file(cls, path: Path) -> "_Tables":
         document = _read(path)
         tables = cls.empty()
         for kind, content in document.items():
-            _check_known(str(path), kind, _KEYS)
+            check_known(str(path), kind, _KEYS)
             if kind == "run":
                 if not isinstance(content, dict):
                     raise UserError(f"{path}: run is one table; write [run]")
-                tables.run = _Entry(f"{path}, [run]", content, path.parent)
+                tables.run = Entry(f"{path}, [run]", content, path.parent)
                 tables.run.check_keys(_KEYS["run"])
                 continue
             if not isinstance(content, list) or not all(isinstance(e, dict) for e in content):
                 raise UserError(f"{path}: there can be several of {kind}; write [[{kind}]]")
             for number, values in enumerate(content, 1):
-                entry = _Entry(f"{path}, [[{kind}]] {number}", values, path.parent)
+                entry = Entry(f"{path}, [[{kind}]] {number}", values, path.parent)
                 entry.check_keys(_KEYS[kind])
                 tables.lists[kind].append(entry)
         return tables
@@ -207,7 +171,7 @@ class _Tables:
             values = _pair("--nic", text, head, ("name", "socket"), "NAME=SOCKET")
             for option in options:
                 key, _, value = option.partition("=")
-                _check_known(f"--nic {text}", key, ("mac", "link"))
+                check_known(f"--nic {text}", key, ("mac", "link"))
                 values[key] = value
             self._add("nic", f"--nic {text}", values)
         for text in flags.taps:
@@ -224,9 +188,11 @@ class _Tables:
             run["events"] = str(flags.events.absolute())
         if flags.seed is not None:
             run["seed"] = flags.seed
+        if flags.control is not None:
+            run["control"] = str(flags.control.absolute())
 
     def _add(self, kind: str, place: str, values: dict[str, Any]) -> None:
-        self.lists[kind].append(_Entry(place, values, Path()))
+        self.lists[kind].append(Entry(place, values, Path()))
 
     def topology(self) -> Topology:
         if not self.lists["nic"]:
@@ -238,12 +204,7 @@ class _Tables:
         taps = tuple(_tap(entry, switches) for entry in self.lists["tap"])
         captures = tuple(_capture(entry, names) for entry in self.lists["capture"])
         _check_files(captures, self.lists["capture"], nics)
-        return Topology(nics, switches, taps, captures, _run(self.run))
-
-
-def _shown(value: object) -> str:
-    """A value nearly as the user wrote it."""
-    return json.dumps(value, default=str)
+        return Topology(nics, switches, taps, captures, _run(self.run, nics))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -266,15 +227,7 @@ def _pair(flag: str, text: str, pair: str, keys: tuple[str, str], form: str) -> 
     return dict(zip(keys, (left, right), strict=True))
 
 
-def _check_known(place: str, key: str, known: Iterable[str]) -> None:
-    known = list(known)
-    if key not in known:
-        near = difflib.get_close_matches(key, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise UserError(f"{place}: {key or 'an empty key'} is unknown; {hint}")
-
-
-def _check_unique(names: list[str], lists: dict[str, list[_Entry]]) -> None:
+def _check_unique(names: list[str], lists: dict[str, list[Entry]]) -> None:
     seen: set[str] = set()
     for kind in ("nic", "tap", "switch"):
         for entry in lists[kind]:
@@ -286,20 +239,13 @@ def _check_unique(names: list[str], lists: dict[str, list[_Entry]]) -> None:
         raise UserError(f"{DEFAULT_SWITCH} is the name of the switch; choose another one")
 
 
-def _nics(entries: list[_Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...]:
+def _nics(entries: list[Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...]:
     names = [entry.name() for entry in entries]
     links = _links(entries, names, switches)
     nics: list[NicSpec] = []
     for number, (entry, name) in enumerate(zip(entries, names, strict=True), 1):
         mac = _mac(entry, number)
-        socket = entry.path("socket")
-        length = len(os.fsencode(socket))
-        if length > SOCKET_PATH_MAX:
-            raise entry.fault(
-                "socket",
-                f"the path has {length} bytes and a socket's may have {SOCKET_PATH_MAX}; "
-                "choose a shorter one",
-            )
+        socket = _socket(entry, "socket")
         for other in nics:
             if other.mac == mac:
                 raise entry.fault("mac", f"{other.name} has the same one; change one of them")
@@ -309,13 +255,24 @@ def _nics(entries: list[_Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ..
     return tuple(nics)
 
 
-def _links(entries: list[_Entry], names: list[str], switches: tuple[str, ...]) -> dict[str, str]:
+def _socket(entry: Entry, key: str) -> Path:
+    path = entry.path(key)
+    length = len(os.fsencode(path))
+    if length > PATH_MAX:
+        raise entry.fault(
+            key,
+            f"the path has {length} bytes and a socket's may have {PATH_MAX}; choose a shorter one",
+        )
+    return path
+
+
+def _links(entries: list[Entry], names: list[str], switches: tuple[str, ...]) -> dict[str, str]:
     """Where the cable of each NIC leads; one that others name needs no ``link`` of its own."""
     links: dict[str, str] = {}
     for entry, name in zip(entries, names, strict=True):
         if "link" in entry.values:
             links[name] = entry.text("link")
-            _check_known(f"{entry.place}, link", links[name], [*switches, *names])
+            check_known(f"{entry.place}, link", links[name], [*switches, *names])
     for name, link in tuple(links.items()):
         if link in names:
             links.setdefault(link, name)
@@ -333,15 +290,15 @@ def _links(entries: list[_Entry], names: list[str], switches: tuple[str, ...]) -
     return links
 
 
-def _switch(entry: _Entry, key: str, switches: tuple[str, ...]) -> str:
+def _switch(entry: Entry, key: str, switches: tuple[str, ...]) -> str:
     if key not in entry.values and len(switches) > 1:
         raise UserError(f"{entry.place}: {key} is missing; name one of {', '.join(switches)}")
     switch = entry.text(key, switches[0])
-    _check_known(f"{entry.place}, {key}", switch, switches)
+    check_known(f"{entry.place}, {key}", switch, switches)
     return switch
 
 
-def _mac(entry: _Entry, number: int) -> bytes:
+def _mac(entry: Entry, number: int) -> bytes:
     text = entry.text("mac", f"02:00:00:00:00:{number:02x}" if number < 256 else None)
     if not _MAC.fullmatch(text):
         raise entry.fault("mac", f"{text!r} is no MAC address; write it like 02:00:00:00:00:01")
@@ -353,7 +310,7 @@ def _mac(entry: _Entry, number: int) -> bytes:
     return mac
 
 
-def _tap(entry: _Entry, switches: tuple[str, ...]) -> TapSpec:
+def _tap(entry: Entry, switches: tuple[str, ...]) -> TapSpec:
     name = entry.name()
     interface = entry.text("interface", name)
     if len(os.fsencode(interface)) > INTERFACE_NAME_MAX or re.search(r"[/\s:]", interface):
@@ -366,14 +323,14 @@ def _tap(entry: _Entry, switches: tuple[str, ...]) -> TapSpec:
     return TapSpec(name, interface, netns, _switch(entry, "switch", switches))
 
 
-def _capture(entry: _Entry, ports: list[str]) -> CaptureSpec:
+def _capture(entry: Entry, ports: list[str]) -> CaptureSpec:
     port = entry.text("port")
-    _check_known(f"{entry.place}, port", port, ports)
+    check_known(f"{entry.place}, port", port, ports)
     return CaptureSpec(port, entry.path("file"))
 
 
 def _check_files(
-    captures: tuple[CaptureSpec, ...], entries: list[_Entry], nics: tuple[NicSpec, ...]
+    captures: tuple[CaptureSpec, ...], entries: list[Entry], nics: tuple[NicSpec, ...]
 ) -> None:
     sockets = {nic.socket for nic in nics}
     times = Counter(captures)
@@ -384,12 +341,9 @@ def _check_files(
             raise entry.fault("file", f"{capture.file} is the socket of a NIC; choose another one")
 
 
-def _run(entry: _Entry) -> RunSpec:
-    strict = entry.values.get("strict", False)
-    if not isinstance(strict, bool):
-        raise entry.fault("strict", f"write true or false instead of {_shown(strict)}")
-    seed = entry.values.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise entry.fault("seed", f"write a whole number instead of {_shown(seed)}")
+def _run(entry: Entry, nics: tuple[NicSpec, ...]) -> RunSpec:
     events = entry.path("events") if "events" in entry.values else None
-    return RunSpec(strict, events, seed)
+    control = _socket(entry, "control") if "control" in entry.values else None
+    if control in {nic.socket for nic in nics}:
+        raise entry.fault("control", f"{control} is the socket of a NIC; choose another one")
+    return RunSpec(entry.flag("strict"), events, entry.whole("seed", 0), control)

@@ -119,7 +119,7 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
     names = ascii_lowercase[: args.guests]
     host = lab.host_network("host")
     sockets = {name: lab.scratch / f"{name}.sock" for name in names}
-    lab.model(
+    model = lab.model(
         {
             "run": {"seed": lab.seed},
             "nic": [{"name": name, "socket": str(path)} for name, path in sockets.items()],
@@ -145,6 +145,7 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
         )
         print(f"guest {vm.name}: 10.77.0.{number} fd00:77::{number:x}, nicmodel shell {vm.name}")
     print(f"host:    {' '.join(host.addresses)}, ip netns exec {host.namespace} COMMAND")
+    print(f"cables:  nicmodel link a down, --control {model.control.path}")
     print(f"consoles and events: {lab.folder}")
     print("Ctrl-C ends it", flush=True)
     _answer(lab)

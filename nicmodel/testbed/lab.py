@@ -114,10 +114,11 @@ class Lab:
     def model(
         self, topology: dict[str, Any], *, name: str = "model", options: Sequence[str] = ()
     ) -> ModelProcess:
-        """Start a NIC process that serves ``topology``."""
+        """Start a NIC process that serves ``topology``; it has a control socket."""
         path = self.scratch / f"{name}.topology.json"
         path.write_text(json.dumps(topology, indent=1))
-        process = ModelProcess(path, self.folder, name=name, options=options)
+        control = self.scratch / f"{name}.control"
+        process = ModelProcess(path, self.folder, control, name=name, options=options)
         self._stack.callback(process.stop)
         process.start()
         return process

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nicmodel.control import Control
 from nicmodel.testbed.errors import GuestError
 from nicmodel.testbed.paths import CHECKOUT
 
@@ -21,16 +22,25 @@ class ModelProcess:
     """``nicmodel serve`` with a topology file; its line ``ready`` on stdout says that it listens.
 
     Its typed events go to ``NAME.jsonl`` and its errors to ``NAME.stderr`` in the run's folder.
+    ``control`` asks it, at the socket of that path.
     """
 
     def __init__(
-        self, topology: Path, folder: Path, *, name: str = "model", options: Sequence[str] = ()
+        self,
+        topology: Path,
+        folder: Path,
+        control: Path,
+        *,
+        name: str = "model",
+        options: Sequence[str] = (),
     ) -> None:
+        self.control = Control(control)
         self.events = folder / f"{name}.jsonl"
         self.errors = folder / f"{name}.stderr"
         self._command = [
             *(sys.executable, "-m", "nicmodel", "serve"),
-            *("--topology", str(topology), "--events", str(self.events), *options),
+            *("--topology", str(topology), "--events", str(self.events)),
+            *("--control", str(control), *options),
         ]
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -22,6 +22,11 @@ class Link:
         b.connect(self)
         self.update()
 
+    @property
+    def up(self) -> bool:
+        """Is there a carrier?"""
+        return self._plugged and self._a.enabled and self._b.enabled
+
     def plug(self, plugged: bool) -> None:
         """Pull the cable, or plug it in again."""
         self._plugged = plugged
@@ -29,9 +34,8 @@ class Link:
 
     def update(self) -> None:
         """See ``Line.update``."""
-        up = self._plugged and self._a.enabled and self._b.enabled
-        self._a.carrier(up)
-        self._b.carrier(up)
+        self._a.carrier(self.up)
+        self._b.carrier(self.up)
 
     def carry(self, source: Port, traffic: Traffic) -> None:
         """See ``Line.carry``."""

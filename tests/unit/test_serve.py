@@ -20,6 +20,7 @@ import pytest
 from pyroute2 import netns
 
 from nicmodel import serve as module
+from nicmodel.control import Control
 from nicmodel.device import BAR_SIZE
 from nicmodel.errors import UserError
 from nicmodel.serve import Faults, Steadfast, serve
@@ -127,7 +128,7 @@ def write_nonsense(sock: socket.socket, offset: int = 0x800) -> None:
 def test_ready_and_clean_end(start: Started, tmp_path: Path, number: signal.Signals) -> None:
     a, b, pcap = tmp_path / "a.sock", tmp_path / "b.sock", tmp_path / "a.pcapng"
     serving = start("--nic", f"a={a}", "--nic", f"b={b}", "--capture", f"a={pcap}")
-    assert serving.line() == f"ready: nic a {a}, nic b {b}\n"
+    assert serving.line() == f"ready: nic a {a}, nic b {b}, seed 0\n"
     for path in (a, b):
         with closing(socket.socket(socket.AF_UNIX)) as sock:
             sock.connect(os.fspath(path))
@@ -141,6 +142,34 @@ def test_ready_and_clean_end(start: Started, tmp_path: Path, number: signal.Sign
     assert not a.exists()
     assert not b.exists()
     assert pcap.stat().st_size > 0
+
+
+def test_control_socket(start: Started, tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    nics = [f"a={tmp_path / 'a.sock'}", f"b={tmp_path / 'b.sock'},link=c", f"c={tmp_path / 'c'}"]
+    flags = [word for nic in nics for word in ("--nic", nic)]
+    serving = start(*flags, "--control", str(path), "--seed", "7")
+    serving.line()
+    control = Control(path)
+    up = {"up": True}
+    assert control.status()["seed"] == 7
+    assert control.status()["links"] == {"a": up, "b": up, "c": up}
+    control.link("c").down()
+    control.link("a").down()
+    assert control.status()["links"] == {"a": {"up": False}, "b": {"up": False}, "c": {"up": False}}
+    control.link("b").up()
+    assert control.status()["links"] == {"a": {"up": False}, "b": up, "c": up}
+    for request, sentence in [
+        ({"nic": "x", "state": "up"}, "link, nic: x is unknown; known are a, b, c"),
+        ({"nic": "a", "state": "u"}, "link, state: u is unknown; did you mean up"),
+        ({"nic": "a"}, "link: state is missing"),
+        ({"nic": "a", "stat": "up"}, "link: stat is unknown; did you mean state"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            control.ask("link", **request)
+    status, _, errors = serving.end()
+    assert (status, errors) == (0, [])
+    assert not path.exists()
 
 
 def test_busy_socket_is_a_sentence_and_leaves_nothing(start: Started, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ WHOLE = """
 strict = true
 events = "events.jsonl"
 seed = 7
+control = "control"
 
 [[switch]]
 name = "left"
@@ -63,7 +64,7 @@ def test_whole_file(tmp_path: Path) -> None:
     assert topology.taps == (TapSpec("host", "t0", "space", "left"),)
     both = tmp_path / "all.pcapng"
     assert topology.captures == (CaptureSpec("a", both), CaptureSpec("host", both))
-    assert topology.run == RunSpec(True, tmp_path / "events.jsonl", 7)
+    assert topology.run == RunSpec(True, tmp_path / "events.jsonl", 7, tmp_path / "control")
     assert list(topology.cables()) == [("a", "left"), ("b", "right"), ("host", "left")]
 
 
@@ -79,6 +80,7 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         strict = true
         events = "/e.jsonl"
         seed = 9
+        control = "/control"
         [[nic]]
         name = "a"
         socket = "/run/a.sock"
@@ -103,6 +105,7 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         strict=True,
         events=Path("/e.jsonl"),
         seed=9,
+        control=Path("/control"),
     )
     assert load(None, flags) == load(write(tmp_path, text))
 
@@ -171,6 +174,8 @@ MISTAKES = {
     nic() + "[run]\nstrict = 1": "net.toml, [run], strict: write true or false instead of 1",
     nic() + "[run]\nseed = true": "net.toml, [run], seed: write a whole number instead of true",
     nic() + "[run]\nevent = 1": "net.toml, [run]: event is unknown; did you mean events?",
+    nic() + '[run]\ncontrol = "/run/a"': "control: /run/a is the socket of a NIC; choose another",
+    nic() + f'[run]\ncontrol = "/{"x" * 107}"': "[run], control: the path has 108 bytes and a so",
     nic() + '[run]\nevents = "a\\u0000"': "[run], events: write a text in quotes instead of",
 }
 

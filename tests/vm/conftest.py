@@ -101,6 +101,7 @@ def _revive(pair: Pair) -> None:
     """Boot anew what died, and bring the interfaces to where every test starts."""
     if not pair.model.running():
         pair.model.start()
+    pair.mend()
     for vm in (pair.a, pair.b):
         if not _answers(vm):
             vm.destroy()

@@ -57,6 +57,11 @@ class Pair:
             f"ip addr add fd00:77::{number}/64 dev {IFACE} nodad; ip neigh flush all"
         )
 
+    def mend(self) -> None:
+        """Bring the cables to where every test starts."""
+        for name in (self.a.name, self.b.name, "host"):
+            self.model.control.link(name).up()
+
     def connected(self) -> None:
         """Wait until the guests reach each other."""
         self.a.run(["ping", "-c", "1", "-w", "30", self.v4(self.b)], timeout=40)

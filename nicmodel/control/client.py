@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ask a running NIC process: ``Control("run.sock").link("a").down()``."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nicmodel.control import runs
+from nicmodel.errors import UserError
+
+TIMEOUT = 10.0
+"""Seconds that an answer may take; the process answers between two batches of work."""
+
+
+class Control:
+    """The control socket at ``path``; None is that of the only run there is.
+
+    Every method raises UserError when nobody listens or the request is refused. A connection lasts
+    for one request, so it does not matter if the process was started anew in between.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, timeout: float = TIMEOUT
+    ) -> None:
+        self.path = runs.only() if path is None else Path(path)
+        self._timeout = timeout
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Send one request and return the answer, without its ``ok``."""
+        line = json.dumps({"do": do, **request}).encode() + b"\n"
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(self._timeout)
+                sock.connect(os.fspath(self.path))
+                sock.sendall(line)
+                with sock.makefile("rb") as answers:
+                    answer = answers.readline()
+        except TimeoutError as error:
+            raise UserError(f"the NIC process at {self.path} does not answer") from error
+        except OSError as error:
+            raise UserError(
+                f"cannot ask the NIC process at {self.path} ({error.strerror or error}): "
+                "start it with --control, or name the socket of another one"
+            ) from error
+        if not answer.endswith(b"\n"):
+            raise UserError(f"the NIC process at {self.path} ended before it answered")
+        reply: dict[str, Any] = json.loads(answer)
+        if "error" in reply:
+            raise UserError(reply["error"])
+        del reply["ok"]
+        return reply
+
+    def status(self) -> dict[str, Any]:
+        """What there is, and what it has done so far."""
+        return self.ask("status")
+
+    def link(self, nic: str) -> "Cable":
+        """The cable of a NIC or tap."""
+        return Cable(self, nic)
+
+
+@dataclass(frozen=True)
+class Cable:
+    """The cable that NIC or tap ``nic`` is at one end of."""
+
+    control: Control
+    nic: str
+
+    def down(self) -> None:
+        """Pull it: both ends lose the carrier, and what is on its way is lost."""
+        self._ask(state="down")
+
+    def up(self) -> None:
+        """Plug it in again."""
+        self._ask(state="up")
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        return self.control.ask("link", nic=self.nic, **request)
