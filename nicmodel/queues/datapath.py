@@ -143,9 +143,16 @@ class Datapath:
         return self._sqs[sqn].state
 
     def modify_sq(self, sqn: Sqn, state: QueueState) -> None:
-        """Move to ``state``; the command has checked that the transition is legal."""
+        """Move to ``state``; the command has checked that the transition is legal.
+
+        What is posted is flushed in ERR. A queue that has been reset waits for a doorbell: the
+        driver leaves the doorbell record as it was (``en/reporter_tx.c`` mlx5e_reset_txqsq_cc_pc).
+        """
         self._sqs[sqn].modify(state)
-        self._rung[sqn] = None
+        if state is QueueState.ERR:
+            self._rung[sqn] = None
+        elif state is QueueState.RST:
+            self._rung.pop(sqn, None)
 
     def destroy_sq(self, sqn: Sqn) -> None:
         """Stop it."""

@@ -27,7 +27,7 @@ from nicmodel.faults.catalogue import (
 from nicmodel.faults.events import FaultInjected
 from nicmodel.pci.init_segment import HealthSyndrome
 from nicmodel.spec import commands as c
-from nicmodel.spec.contexts import QueueState
+from nicmodel.spec.contexts import QueueState, Sqc
 from nicmodel.spec.cqe import CqeOpcode, CqeSyndrome
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.status import CommandStatus
@@ -96,6 +96,25 @@ def test_a_wqe_fails_and_the_queue_flushes_until_the_driver_resets_it(pair: Pair
     queried = a.run(Op.QUERY_SQ, c.QuerySqIn(sqn=sqn), c.QuerySqOut)
     assert queried.sq_context.state is QueueState.ERR
     assert fired(a) == [f"a WQE of SQ {sqn:#x} fails with LOCAL_PROT_ERR"]
+
+
+def test_a_queue_that_was_reset_waits_for_a_doorbell(pair: Pair) -> None:
+    """The doorbell record still says how far the queue had been posted before."""
+    a, b = pair.a, pair.b
+    b.buffers(b.rq(), 8)
+    a.nic.faults.add(CqeError(after=1))
+    send(a)
+    send(a)
+    assert len(a.poll(a.sent_cq())) == 2
+    sqn = a.channels[0].sqs[2]
+    for was, state in ((QueueState.ERR, QueueState.RST), (QueueState.RST, QueueState.RDY)):
+        a.run(Op.MODIFY_SQ, c.ModifySqIn(sq_state=was, sqn=sqn, ctx=Sqc(state=state)), c.Done)
+    assert a.poll(a.sent_cq()) == []
+    a.sq().producer = 0
+    assert send(a) == 0
+    (cqe,) = a.poll(a.sent_cq())
+    assert (cqe[0x3F] >> 4, cqe[0x3C:0x3E]) == (CqeOpcode.REQ, b"\0\0")
+    assert len(b.poll(b.got_cq())) == 2
 
 
 def test_a_receive_wqe_fails(pair: Pair) -> None:
