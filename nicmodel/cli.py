@@ -79,6 +79,28 @@ def _link(args: argparse.Namespace) -> int:
     return 0
 
 
+def _fault(args: argparse.Namespace) -> int:
+    from nicmodel.control import Control  # noqa: PLC0415
+    from nicmodel.faults.words import words  # noqa: PLC0415
+
+    control = Control(args.control)
+    if args.remove is not None:
+        control.remove_fault(args.nic, args.remove)
+    elif args.kind is not None:
+        print(f"fault {control.fault(args.nic, args.kind, **words(args.values))}")
+    else:
+        raise UserError("which kind? 'nicmodel faults' lists them; or --remove NUMBER")
+    return 0
+
+
+def _faults(_args: argparse.Namespace) -> int:
+    from nicmodel.faults.words import catalogue  # noqa: PLC0415
+
+    for name, sentence, example in catalogue():
+        print(f"{name:<18}  {sentence}\n{'':<18}  nicmodel fault NIC {name} {example}")
+    return 0
+
+
 def _status_of_run(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
 
@@ -116,12 +138,14 @@ def _parser() -> _Parser:
     _add_up(commands)
     _add_shell(commands)
     _add_link(commands)
+    _add_fault(commands)
     _add_status(commands)
     _add_test(commands)
     doctor = _add(
         commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type."
     )
     _add_kernel(doctor)
+    _add(commands, "faults", _faults, "List the kinds of faults that a NIC can have.")
     _add(commands, "commands", _commands, "List the device commands that the model supports.")
     return parser
 
@@ -158,6 +182,10 @@ def _add_serve(commands: Any) -> None:
           [[capture]]
           port = "a"
           file = "a.pcapng"
+          [[fault]]
+          nic = "a"
+          kind = "lost-interrupt"
+          after = 1000
         """,
     )
     serve.add_argument("--topology", type=Path, metavar="FILE", help="TOML description of the run")
@@ -194,6 +222,29 @@ def _add_link(commands: Any) -> None:
     link.add_argument("nic", metavar="NIC", help="name of the NIC or tap")
     link.add_argument("state", choices=["down", "up"], help="pull the cable, or plug it in")
     _add_control(link)
+
+
+def _add_fault(commands: Any) -> None:
+    fault = _add(
+        commands,
+        "fault",
+        _fault,
+        "Break a NIC of a running NIC process.",
+        """\
+        'nicmodel faults' lists the kinds. Each takes after=N (occasions that pass first),
+        count=N (how often it fires; 0: always) and probability=P besides its own keys.
+
+        examples:
+          nicmodel fault a cqe-error queue=sq syndrome=LOCAL_PROT_ERR after=10
+          nicmodel fault a command-failure command=CREATE_SQ status=NO_RES
+          nicmodel fault a --remove 2
+        """,
+    )
+    fault.add_argument("nic", metavar="NIC", help="name of the NIC")
+    fault.add_argument("kind", nargs="?", metavar="KIND", help="what breaks")
+    fault.add_argument("values", nargs="*", metavar="KEY=VALUE", help="how, and when")
+    fault.add_argument("--remove", type=_positive, metavar="NUMBER", help="take a fault away")
+    _add_control(fault)
 
 
 def _add_status(commands: Any) -> None:

@@ -3,7 +3,7 @@
 
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
-from nicmodel.faults.injector import Faults, Reach
+from nicmodel.faults.injector import Injector, Reach
 from nicmodel.frame import Traffic
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
@@ -137,7 +137,7 @@ class Nic:
         self.scheduler = scheduler
         self.tracer = tracer
         self.command_timeout_ms = command_timeout_ms
-        self.faults = Faults(name, seed, scheduler, tracer)
+        self.faults = Injector(name, seed, scheduler, tracer)
         self.port = Port(name, self)
         self._clock = clock
         self._life: _Life | None = None

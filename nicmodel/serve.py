@@ -17,6 +17,7 @@ from nicmodel.control.server import ControlServer, Verb
 from nicmodel.device import Nic
 from nicmodel.entry import Entry
 from nicmodel.errors import UserError
+from nicmodel.faults.requests import FaultRequests
 from nicmodel.topology import Topology
 from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
@@ -104,9 +105,19 @@ class Network:
         self.fabric = Fabric(tracer)
         self.switches = {name: Switch(name, clock) for name in topology.switches}
         self.nics = {
-            spec.name: Nic(spec.name, spec.mac, loop, clock, Tracer(spec.name, clock, sinks))
+            spec.name: Nic(
+                spec.name,
+                spec.mac,
+                loop,
+                clock,
+                Tracer(spec.name, clock, sinks),
+                seed=topology.run.seed,
+                command_timeout_ms=spec.command_timeout_ms,
+            )
             for spec in topology.nics
         }
+        for wish in topology.faults:
+            self.nics[wish.nic].faults.add(wish.fault)
         self.taps: dict[str, HostTap] = {}
         for tap in topology.taps:
             fd = open_tap(tap.interface, tap.netns)
@@ -142,7 +153,14 @@ class Network:
 
     def verbs(self) -> dict[str, Verb]:
         """What the control socket can be asked for."""
-        return {"status": self._status, "link": self.cables.control}
+        faults = FaultRequests({name: nic.faults for name, nic in self.nics.items()})
+        return {
+            "status": self._status,
+            "link": self.cables.control,
+            "fault": faults.add,
+            "faults": faults.list,
+            "remove-fault": faults.remove,
+        }
 
     def _status(self, request: Entry) -> dict[str, Any]:
         """``{"do": "status"}``."""

@@ -18,7 +18,10 @@ from typing import Any
 
 from nicmodel.entry import Entry, check_known
 from nicmodel.errors import UserError
+from nicmodel.faults.catalogue import Fault
+from nicmodel.faults.words import parse
 from nicmodel.listen import PATH_MAX
+from nicmodel.pci.init_segment import COMMAND_TIMEOUT_MS, COMMAND_TIMEOUT_MS_MAX
 
 INTERFACE_NAME_MAX = 15
 """Longest name of a network interface, bytes (IFNAMSIZ without the NUL)."""
@@ -31,12 +34,16 @@ _MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 
 @dataclass(frozen=True, slots=True)
 class NicSpec:
-    """A NIC: the front-end connects to ``socket``; its cable leads to ``link``, a switch or NIC."""
+    """A NIC: the front-end connects to ``socket``; its cable leads to ``link``, a switch or NIC.
+
+    ``command_timeout_ms``: how long the driver is asked to wait for a command.
+    """
 
     name: str
     socket: Path
     mac: bytes
     link: str
+    command_timeout_ms: int = COMMAND_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,14 @@ class CaptureSpec:
 
     port: str
     file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """A fault that NIC ``nic`` has from the start."""
+
+    nic: str
+    fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class Topology:
     taps: tuple[TapSpec, ...]
     captures: tuple[CaptureSpec, ...]
     run: RunSpec
+    faults: tuple[FaultSpec, ...] = ()
 
     def cables(self) -> Iterator[tuple[str, str]]:
         """Pairs of names: a NIC or tap, and the switch or NIC at the other end; each cable once."""
@@ -124,12 +140,14 @@ def load(path: Path | None, flags: Flags | None = None) -> Topology:
     return tables.topology()
 
 
-_KEYS = {
-    "nic": ("name", "socket", "mac", "link"),
+_RUN_KEYS = ("strict", "events", "seed", "control")
+_KEYS: dict[str, tuple[str, ...] | None] = {
+    "nic": ("name", "socket", "mac", "link", "command_timeout_ms"),
     "switch": ("name",),
     "tap": ("name", "interface", "netns", "switch"),
     "capture": ("port", "file"),
-    "run": ("strict", "events", "seed", "control"),
+    "fault": None,  # each kind has its own
+    "run": _RUN_KEYS,
 }
 
 
@@ -155,13 +173,14 @@ class _Tables:
                 if not isinstance(content, dict):
                     raise UserError(f"{path}: run is one table; write [run]")
                 tables.run = Entry(f"{path}, [run]", content, path.parent)
-                tables.run.check_keys(_KEYS["run"])
+                tables.run.check_keys(_RUN_KEYS)
                 continue
             if not isinstance(content, list) or not all(isinstance(e, dict) for e in content):
                 raise UserError(f"{path}: there can be several of {kind}; write [[{kind}]]")
             for number, values in enumerate(content, 1):
                 entry = Entry(f"{path}, [[{kind}]] {number}", values, path.parent)
-                entry.check_keys(_KEYS[kind])
+                if keys := _KEYS[kind]:
+                    entry.check_keys(keys)
                 tables.lists[kind].append(entry)
         return tables
 
@@ -204,7 +223,8 @@ class _Tables:
         taps = tuple(_tap(entry, switches) for entry in self.lists["tap"])
         captures = tuple(_capture(entry, names) for entry in self.lists["capture"])
         _check_files(captures, self.lists["capture"], nics)
-        return Topology(nics, switches, taps, captures, _run(self.run, nics))
+        faults = tuple(_fault(entry, nics) for entry in self.lists["fault"])
+        return Topology(nics, switches, taps, captures, _run(self.run, nics), faults)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -251,7 +271,7 @@ def _nics(entries: list[Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...
                 raise entry.fault("mac", f"{other.name} has the same one; change one of them")
             if other.socket == socket:
                 raise entry.fault("socket", f"{other.name} has the same one; change one of them")
-        nics.append(NicSpec(name, socket, mac, links[name]))
+        nics.append(NicSpec(name, socket, mac, links[name], _command_timeout(entry)))
     return tuple(nics)
 
 
@@ -310,6 +330,15 @@ def _mac(entry: Entry, number: int) -> bytes:
     return mac
 
 
+def _command_timeout(entry: Entry) -> int:
+    value = entry.whole("command_timeout_ms", COMMAND_TIMEOUT_MS)
+    if not 1 <= value <= COMMAND_TIMEOUT_MS_MAX:
+        raise entry.fault(
+            "command_timeout_ms", f"{value} is not from 1 to {COMMAND_TIMEOUT_MS_MAX}"
+        )
+    return value
+
+
 def _tap(entry: Entry, switches: tuple[str, ...]) -> TapSpec:
     name = entry.name()
     interface = entry.text("interface", name)
@@ -327,6 +356,11 @@ def _capture(entry: Entry, ports: list[str]) -> CaptureSpec:
     port = entry.text("port")
     check_known(f"{entry.place}, port", port, ports)
     return CaptureSpec(port, entry.path("file"))
+
+
+def _fault(entry: Entry, nics: tuple[NicSpec, ...]) -> FaultSpec:
+    nic = entry.known("nic", [nic.name for nic in nics])
+    return FaultSpec(nic, parse(entry, beside=("nic",)))
 
 
 def _check_files(

@@ -61,6 +61,20 @@ class Control:
         """The cable of a NIC or tap."""
         return Cable(self, nic)
 
+    def fault(self, nic: str, kind: str, **values: Any) -> int:
+        """Break a NIC: ``fault("a", "cqe-error", queue="sq")``; the number of the fault."""
+        number: int = self.ask("fault", nic=nic, kind=kind, **values)["number"]
+        return number
+
+    def remove_fault(self, nic: str, number: int) -> None:
+        """Take a fault away."""
+        self.ask("remove-fault", nic=nic, number=number)
+
+    def faults(self) -> dict[str, list[dict[str, Any]]]:
+        """The faults in place by NIC, with how often each has fired."""
+        found: dict[str, list[dict[str, Any]]] = self.ask("faults")["faults"]
+        return found
+
 
 @dataclass(frozen=True)
 class Cable:

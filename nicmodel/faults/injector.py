@@ -33,7 +33,7 @@ class Reach:
         yield from self.datapath.queues()
 
 
-class Faults:
+class Injector:
     """``nic.faults``: ``add`` puts a fault in place at once, whatever the device does.
 
     A fault draws its random numbers from ``seed``, the NIC's name and its own number, so that a run

@@ -40,6 +40,9 @@ QUEUE_TIMEOUT_MS = 2000
 COMMAND_TIMEOUT_MS = 60_000
 """How long the driver shall wait for the command queue and for a command (``lib/tout.c``)."""
 
+COMMAND_TIMEOUT_MS_MAX = 0xFFFFF
+"""``to_value`` has 20 bits."""
+
 _U32 = Struct(">I")
 
 

@@ -132,7 +132,7 @@ MISTAKES = {
     "": "there is no NIC; give --nic NAME=SOCKET or a file with [[nic]]",
     "[[nic": "net.toml is not valid: ",
     "[[nics]]": "net.toml: nics is unknown; did you mean nic?",
-    "[[zzz]]": "net.toml: zzz is unknown; known are nic, switch, tap, capture, run",
+    "[[zzz]]": "net.toml: zzz is unknown; known are nic, switch, tap, capture, fault, run",
     "[nic]": "net.toml: there can be several of nic; write [[nic]]",
     "nic = [1]": "net.toml: there can be several of nic; write [[nic]]",
     "[[run]]": "net.toml: run is one table; write [run]",

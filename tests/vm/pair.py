@@ -105,8 +105,12 @@ def boot_pair(
     vcpus: int = 2,
     mtu: int = 1500,
     capture: bool = True,
+    nic: dict[str, Any] | None = None,
 ) -> Pair:
-    """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses."""
+    """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses.
+
+    ``nic``: more keys of both NICs in the topology.
+    """
     names = [f"{name}a", f"{name}b"]
     order = sum(map(ord, name)) & 0xFF
     macs = {guest: f"02:00:00:00:{order:02x}:0{i}" for i, guest in enumerate(names, 1)}
@@ -116,7 +120,8 @@ def boot_pair(
     topology: dict[str, Any] = {
         "run": {"strict": True, "seed": lab.seed},
         "nic": [
-            {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest]} for guest in names
+            {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest], **(nic or {})}
+            for guest in names
         ],
         "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
         "capture": [
