@@ -73,6 +73,13 @@ class ModelProcess:
         """Send it a signal: SIGSTOP and SIGCONT make it stall, SIGKILL makes it vanish."""
         os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """Let it vanish, as a crash would; ``start`` starts another one."""
+        self.signal(signal.SIGKILL)
+        if self._child is not None:
+            self._child.wait()
+        self.stop()
+
     def stop(self) -> int:
         """End it and return its exit status (0: it ended in order)."""
         if self._child is None:
