@@ -28,6 +28,8 @@ class CommandInterface:
     def __init__(self, firmware: Firmware, memory: Memory) -> None:
         self._firmware = firmware
         self._memory = memory
+        self.serving = 0
+        """The slot whose command is being executed."""
         self._queue: GuestAddr | None = None
         self._slots = 1 << LOG_CMDQ_SIZE
         self._log_stride = LOG_CMDQ_STRIDE
@@ -65,6 +67,7 @@ class CommandInterface:
             reason = "no queue is set" if self._queue is None else "there is no such slot"
             firmware.tracer.emit(DoorbellWithoutCommand(slot, reason))
             return
+        self.serving = slot
         addr = GuestAddr(self._queue + (slot << self._log_stride))
         # The command that creates or destroys the event queue for commands is polled (cmd.c
         # mlx5_cmd_use_events, mlx5_cmd_use_polling): an event would complete it twice.
@@ -111,7 +114,7 @@ class CommandInterface:
     def execute(self, data: bytes, outlen: int) -> bytes | None:
         """Execute the request ``data``; exactly ``outlen`` bytes of reply.
 
-        None means that there will never be an answer: what a fault does (``nicmodel.faults``).
+        None means that there is no answer: what a fault does (``nicmodel.faults``).
         """
         header = RequestHeader.decode(data.ljust(RequestHeader.SIZE, b"\0"))
         tracer = self._firmware.tracer

@@ -32,7 +32,9 @@ class Armed:
         self.fault = fault
         self.fired = 0
         self.late: dict[Cq, Held] = {}
-        """What waits because of it."""
+        """Completions that wait because of it."""
+        self.slots: set[int] = set()
+        """Slots whose commands wait because of it."""
         self._left = fault.after
         self._random = random
         self._tracer = tracer
@@ -46,7 +48,7 @@ class Armed:
     @property
     def done(self) -> bool:
         """Is there nothing more to expect of it?"""
-        return self.over and not self.late
+        return self.over and not self.late and not self.slots
 
     def release(self, cq: Cq) -> None:
         """Write the CQEs that wait in ``cq``."""
@@ -55,6 +57,15 @@ class Armed:
                 held.post(cqe)
         if self.done:
             self._spent()
+
+    def take(self, slot: int) -> bool:
+        """Does the command in ``slot`` wait? It is served now."""
+        if slot not in self.slots:
+            return False
+        self.slots.remove(slot)
+        if self.done:
+            self._spent()
+        return True
 
     def fires(self, what: str) -> bool:
         """Here is an occasion: does it fire? ``what`` says for a person what happens then."""

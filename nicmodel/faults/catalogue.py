@@ -99,11 +99,16 @@ class CommandFailure(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandTimeout(Fault):
-    """A command is neither executed nor answered, ever."""
+    """A command is looked at only ``delay_ms`` later, 0 is never.
+
+    The driver does not get over a command that is never answered: its slot is lost, and recovery
+    from a fatal error waits for all slots (``cmd.c`` mlx5_cmd_flush).
+    """
 
     KIND: ClassVar[str] = "command-timeout"
-    EXAMPLE: ClassVar[str] = "command=ACCESS_REG"
+    EXAMPLE: ClassVar[str] = "command=ACCESS_REG delay_ms=70000"
     command: CommandOpcode
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

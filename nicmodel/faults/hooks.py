@@ -5,8 +5,9 @@ A fault stands between a part and those who call it: it takes the place of one p
 object. Parts that no fault is for are left alone, so they cost nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from struct import Struct
 from typing import Any
 
 from nicmodel.command.interface import CommandInterface, refusal
@@ -46,8 +47,12 @@ Cqe = bytes | bytearray
 Post = Callable[[Cqe], None]
 Execute = Callable[[bytes, int], bytes | None]
 
-_VERBS = ("post", "interrupt", "execute", "beat", "create")
+_VERBS = ("post", "post_many", "interrupt", "execute", "beat", "create")
 """Verbs whose place is taken."""
+
+_CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = Struct(">H"), Struct(">I"), Struct(">H")
+_CHECK_SUM_AT, _BYTE_CNT_AT, _WQE_COUNTER_AT = 0x14, 0x2C, 0x3C
+"""What differs between the receive CQEs of a train (``spec.cqe.Cqe``)."""
 
 _SENDS = (CqeOpcode.REQ, CqeOpcode.REQ_ERR)
 _RECEIVES = (CqeOpcode.RESP_SEND, CqeOpcode.RESP_ERR)
@@ -76,7 +81,7 @@ def hook(part: Part, faults: list[Armed], datapath: Datapath, scheduler: Schedul
             _events(armed, part)
     elif isinstance(part, CommandInterface):
         for armed in faults:
-            _commands(armed, part)
+            _commands(armed, part, scheduler)
     elif isinstance(part, InitSegment):
         for armed in faults:
             _heartbeats(armed, part)
@@ -123,6 +128,7 @@ def _completions(
     if not isinstance(fault, LateCompletion | LostCompletion) or not _meant(fault, part):
         return
     ours = _SENDS if isinstance(part, Sq) else _RECEIVES
+    _replace(cq, "post_many", partial(_post_each, cq))
     name = _name(part)
     if isinstance(fault, LostCompletion):
 
@@ -151,6 +157,22 @@ def _completions(
         datapath.report()
 
     _replace(cq, "post", delay)
+
+
+def _post_each(
+    cq: Cq,
+    _many: Callable[..., None],
+    cqe: bytearray,
+    sums: Sequence[int],
+    byte_cnts: Sequence[int],
+    counters: Iterable[int],
+) -> None:
+    """``Cq.post_many`` one by one, so that each CQE is an occasion."""
+    for check_sum, byte_cnt, counter in zip(sums, byte_cnts, counters, strict=True):
+        _CHECK_SUM.pack_into(cqe, _CHECK_SUM_AT, check_sum)
+        _BYTE_CNT.pack_into(cqe, _BYTE_CNT_AT, byte_cnt)
+        _WQE_COUNTER.pack_into(cqe, _WQE_COUNTER_AT, counter)
+        cq.post(cqe)
 
 
 def _role(part: Eq) -> EventQueue:
@@ -186,7 +208,7 @@ def _events(armed: Armed, part: Eq) -> None:
         _replace(part, "post", refuse)
 
 
-def _commands(armed: Armed, part: CommandInterface) -> None:
+def _commands(armed: Armed, part: CommandInterface, scheduler: Scheduler) -> None:
     fault = armed.fault
     if not isinstance(fault, CommandFailure | CommandTimeout):
         return
@@ -197,10 +219,26 @@ def _commands(armed: Armed, part: CommandInterface) -> None:
         if header.opcode != fault.command:
             return plain(data, outlen)
         if isinstance(fault, CommandTimeout):
-            return None if armed.fires(f"{name} is never answered") else plain(data, outlen)
+            return hang(fault, plain, data, outlen)
         if armed.fires(f"{name} ends with {fault.status.name}, syndrome {fault.syndrome:#x}"):
             return refusal(fault.status, fault.syndrome, outlen)
         return plain(data, outlen)
+
+    def hang(fault: CommandTimeout, plain: Execute, data: bytes, outlen: int) -> bytes | None:
+        late = fault.delay_ms
+        slot = part.serving
+        if armed.take(slot):
+            return plain(data, outlen)
+        if not armed.fires(f"{name} is looked at {late} ms later" if late else f"{name} hangs"):
+            return plain(data, outlen)
+        if late:
+            armed.slots.add(slot)
+            scheduler.call_later(late / 1000, partial(serve, slot))
+        return None
+
+    def serve(slot: int) -> None:
+        if slot in armed.slots:
+            part.doorbell(1 << slot)
 
     _replace(part, "execute", execute)
 

@@ -82,6 +82,7 @@ class Injector:
         self._reach = None
         for armed in self._armed.values():
             armed.late.clear()
+            armed.slots.clear()
 
     def _settle_soon(self) -> None:
         """A fault may be over; the part that says so is in the middle of its work."""

@@ -15,7 +15,7 @@ _RANGES = {
     "after": (0, 1 << 32),
     "count": (0, 1 << 32),
     "number": (1, 0xFFFFFF),
-    "delay_ms": (1, 600_000),
+    "delay_ms": (0, 600_000),
     "syndrome": (0, 0xFFFFFFFF),
     "limit": (0, 1 << 24),
 }

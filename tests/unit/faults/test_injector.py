@@ -32,8 +32,8 @@ from nicmodel.spec.cqe import CqeOpcode, CqeSyndrome
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.status import CommandStatus
 from tests.unit.command.fake_driver import Refused
-from tests.unit.device.machine import SEND, Machine, Pair
-from tests.unit.device.packets import ethernet
+from tests.unit.device.machine import LSO, SEND, Machine, Pair
+from tests.unit.device.packets import ethernet, tcp
 from tests.unit.queues.rig import eth_segment
 
 A, B = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
@@ -74,7 +74,7 @@ def hooked(machine: Machine) -> list[str]:
     """Verbs of parts that are not their own."""
     life = machine.nic._life
     assert life is not None
-    verbs = {"post", "interrupt", "execute", "beat", "create"}
+    verbs = {"post", "post_many", "interrupt", "execute", "beat", "create"}
     return [verb for part in life.reach.parts() for verb in verbs & vars(part).keys()]
 
 
@@ -201,6 +201,16 @@ def test_a_lost_completion(pair: Pair) -> None:
     assert len(b.poll(b.got_cq())) == 4, "the WQEs were executed"
 
 
+def test_each_completion_of_a_train_is_an_occasion(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    b.buffers(b.rq(), 40)
+    b.nic.faults.add(LostCompletion(queue=WorkQueue.RQ, after=5))
+    header = ethernet(B, A, 0x0800, tcp(bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2)), 1, 2, b""))
+    a.send(LSO, eth_segment(cs=0xC0, mss=100, inline=header) + a.segment(bytes(2000)))
+    counters = [struct.unpack_from(">H", cqe, 0x3C)[0] for cqe in b.poll(b.got_cq())]
+    assert counters == [*range(5), *range(6, 20)]
+
+
 def test_a_command_fails_and_then_works(pair: Pair) -> None:
     a = pair.a
     a.nic.faults.add(
@@ -225,6 +235,33 @@ def test_a_command_hangs_and_the_others_do_not(pair: Pair) -> None:
     with pytest.raises(AssertionError, match="the device still owns the entry"):
         a.collect(hung, 16)
     assert a.query()
+
+
+def test_a_command_is_late(pair: Pair) -> None:
+    a = pair.a
+    a.nic.faults.add(CommandTimeout(command=Op.QUERY_VPORT_STATE, delay_ms=500))
+    with pytest.raises(AssertionError):
+        a.query()
+    late = a.slot - 1
+    heard = len(a.command_events())
+    assert a.access(0x5006, bytes(16), write=False)
+    pair.loop.advance(0.5)
+    assert a.collect(late, 16)[0] == 0
+    assert a.command_events()[heard + 1 :] == [1 << late]
+    assert list(a.nic.faults) == []
+    assert hooked(a) == []
+
+
+def test_a_late_command_does_not_outlive_the_device(pair: Pair) -> None:
+    a = pair.a
+    a.nic.faults.add(CommandTimeout(command=Op.QUERY_VPORT_STATE, delay_ms=500))
+    with pytest.raises(AssertionError):
+        a.query()
+    a.again(1)
+    events = len(a.sink.records)
+    pair.loop.advance(0.4)
+    pair.loop.advance(0.1)
+    assert len(a.sink.records) == events
 
 
 @pytest.mark.parametrize("fatal", [True, False])
