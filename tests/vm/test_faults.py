@@ -292,3 +292,5 @@ def test_command_that_is_answered_too_late(pair: Pair, control: Control) -> None
     log.wait("Command completion arrived after timeout", 40)
     pair.a.run("modprobe -r mlx5_core && modprobe mlx5_core", timeout=60)
     pair.a.run(f"devlink health set {PCI} reporter fw_fatal grace_period 0")
+    pair.a.wait_until(f"test -e /sys/class/net/{IFACE}")
+    pair.restore(pair.a)
