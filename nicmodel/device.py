@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Composition root: one NIC, its parts built and connected. No logic of a part is here."""
 
+from nicmodel.command.caps import FIRMWARE_VERSION
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
 from nicmodel.faults.injector import Injector, Reach
@@ -16,9 +17,6 @@ from nicmodel.trace.tracer import Clock, Tracer
 from nicmodel.transport.seam import Host, Identity
 from nicmodel.units import PAGE_SIZE
 from nicmodel.wire.port import Port
-
-FIRMWARE_VERSION = (22, 32, 2004)
-"""What ``ethtool -i`` shows; 22 is the ConnectX-6 Dx line."""
 
 FIRST_UAR = 0x100 * PAGE_SIZE
 """BAR 0 offset of the first UAR page that is handed out."""
@@ -63,7 +61,8 @@ class _Life:
             objects,
             counters,
             host.interrupt,
-            self._transmit,
+            lambda: self.firmware.port,
+            nic.port.send,
             nic.scheduler,
             nic.timestamp,
             nic.tracer,
@@ -83,7 +82,6 @@ class _Life:
         )
         self.uar = UarDecoder(self.datapath)
         self.reach = Reach(self.datapath, objects, self.commands, self.init_segment)
-        self._port = nic.port
         self._scheduler = nic.scheduler
         self._over = False
 
@@ -96,16 +94,6 @@ class _Life:
     def _restarted(self) -> None:
         if not self._over:
             self.init_segment.start()
-
-    def _transmit(self, traffic: Traffic) -> None:
-        if self.firmware.port.up:
-            self._port.send(traffic)
-
-    def receive(self, traffic: Traffic) -> None:
-        """Take traffic from the wire unless the driver has the port down."""
-        port = self.firmware.port
-        if port.up:
-            self.datapath.receive(traffic, port.longest)
 
     def end(self) -> None:
         """Stop every queue: nothing is touched after this."""
@@ -193,7 +181,7 @@ class Nic:
     def receive(self, traffic: Traffic) -> None:
         """Traffic has arrived on the wire (``wire.port.Endpoint``)."""
         if self._life is not None:
-            self._life.receive(traffic)
+            self._life.datapath.receive(traffic)
 
     def carrier(self, up: bool) -> None:
         """The link came up or went down."""

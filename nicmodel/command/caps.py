@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Capability profiles: what the device says that it can do.
 
-Nothing is advertised that is not done. The base profile is that of a physical function whose
-e-switch somebody else manages (a host behind a BlueField): ``eswitch_manager`` and
-``vport_group_manager`` are 0, which removes e-switch, MPFS and LAG commands from the driver's way.
+Nothing is advertised that is not done. The function is the only one of its card and manages the
+e-switch, which has tables for nothing but the filter by MAC address (MPFS): without virtual
+functions there is nothing to switch. Rate limits, ETS and LAG are not offered.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from nicmodel.spec.capabilities import (
     PerProtocolNetworkingOffloadCaps,
     TlsCap,
 )
+
+FIRMWARE_VERSION = (22, 32, 2004)
+"""What ``ethtool -i`` shows; 22 is the ConnectX-6 Dx line."""
 
 BLOCK = 0x1000
 """Bytes of a capability block in QUERY_HCA_CAP."""
@@ -35,7 +38,7 @@ class CapType(IntEnum):
     ESWITCH_FLOW_TABLE = 0x8
     """Flow tables of the e-switch: none."""
     ESWITCH = 0x9
-    """The e-switch: none."""
+    """The e-switch: nothing beyond the MPFS."""
     QOS = 0xC
     """Rate limits and scheduling: none."""
     TLS = 0x11
@@ -76,6 +79,15 @@ CONNECTX6DX = Profile(
     general=CmdHcaCap(
         port_type=1,  # Ethernet
         num_ports=1,
+        vport_group_manager=True,
+        eswitch_manager=True,
+        pcam_reg=True,
+        mcam_reg=True,
+        qcam_reg=True,
+        sbcam_reg=True,
+        driver_version=True,
+        nic_receive_steering_discard=True,
+        log_max_l2_table=12,
         nic_flow_table=True,
         eth_net_offloads=True,
         log_max_qp=18,

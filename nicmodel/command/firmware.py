@@ -8,7 +8,7 @@ from typing import Protocol
 from nicmodel.command.caps import CONNECTX6DX, CapType, Profile
 from nicmodel.command.events import ObjectsLeft
 from nicmodel.objects.counters import PortCounters
-from nicmodel.objects.port import PortState, PortStatus, Vport
+from nicmodel.objects.port import PortState, Vport
 from nicmodel.objects.queue import CqConfig, EqConfig, QueueState, RqConfig, SqConfig
 from nicmodel.objects.store import Objects
 from nicmodel.spec.eqe import EqePortState, EventType, PortChange
@@ -133,10 +133,9 @@ class Firmware:
         self.current_caps: dict[CapType, bytes] = {}
         self.pages: dict[GuestAddr, None] = {}
         self.vport = Vport(mac=self.mac)
-        self.l2_table: dict[int, bytes] = {}
         self.counters_seen: dict[CounterSet, int] = {}
         self.driver_version = ""
-        self.port = PortState(carrier=self.port.carrier)
+        self.port = PortState(carrier=self.port.carrier, line_speed=self.port.line_speed)
 
     def reset(self, cause: str) -> None:
         """Forget everything but the wire; numbers are free again."""
@@ -152,7 +151,6 @@ class Firmware:
         self.queues.reset()
         self.objects.clear()
         self.counters_seen.clear()
-        self.l2_table.clear()
         self.state = HcaState.ENABLED
 
     @property
@@ -165,18 +163,17 @@ class Firmware:
         block = self.profile.block(kind)
         return self.current_caps.get(kind, block) if current else block
 
-    def carrier(self, up: bool) -> None:
-        """The wire's link came or went."""
-        self._set_port(replace(self.port, carrier=up))
+    def carrier(self, up: bool, speed: int | None = None) -> None:
+        """The wire's link came or went; it has ``speed`` Mbit/s, None if it takes any."""
+        self.set_port(replace(self.port, carrier=up, line_speed=speed))
 
-    def set_admin(self, status: PortStatus) -> None:
-        """The driver wants the port up or down (PAOS)."""
-        self._set_port(replace(self.port, admin=status))
-
-    def _set_port(self, port: PortState) -> None:
+    def set_port(self, port: PortState) -> None:
+        """The state of the port is ``port`` from now on; the driver hears if its link changes."""
         was, self.port = self.port.up, port
         if port.up == was:
             return
+        if was:
+            self.counters.link_downs += 1
         self.tracer.emit(LinkChanged(port.up))
         sub_type = PortChange.ACTIVE if port.up else PortChange.DOWN
         self.queues.post_event(EventType.PORT_CHANGE, sub_type, EqePortState(port=1).encode())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from nicmodel.errors import CommandError, QueueFault
 from nicmodel.objects.flow import Steering
 from nicmodel.objects.mkey import MemoryKey, TranslatedKey
+from nicmodel.objects.port import L2Table
 from nicmodel.objects.queue import CqConfig, EqConfig, PageList, RqConfig, SqConfig
 from nicmodel.objects.table import ObjectTable
 from nicmodel.objects.transport import Rqt, Tir, Tis
@@ -50,6 +51,7 @@ class Objects:
 
     def __init__(self) -> None:
         self.receive_version = 0
+        self.l2 = L2Table()
         changed = self._receive_changed
         # UAR pages below 5 do not work with the driver (uar.c); 0x1fff is the last in the BAR.
         self.uars: ObjectTable[Uar, Uar] = ObjectTable("UAR", 0x100, 0x1FFF)
@@ -96,6 +98,7 @@ class Objects:
     def clear(self) -> None:
         """Forget everything; all numbers are free again."""
         self.steering.clear()
+        self.l2.clear()
         for table in self.tables():
             table.clear()
         self._lkeys.clear()

@@ -7,6 +7,7 @@ from nicmodel.spec.contexts import RxHashFn, TirDispType
 from nicmodel.units import Pdn, Rqn, Rqtn, Tdn, Tirn, Tisn
 
 __all__ = [
+    "SELF_LB_UNICAST",
     "HashFields",
     "PacketMerge",
     "Rqt",
@@ -15,6 +16,10 @@ __all__ = [
     "TirDispType",
     "Tis",
 ]
+
+SELF_LB_UNICAST = 1
+"""Bit of ``self_lb_block`` with which a TIR takes unicast that its own vport sent. The name says
+the contrary: ``en_selftest.c`` sets it to receive its own frame."""
 
 
 @dataclass(frozen=True, slots=True)

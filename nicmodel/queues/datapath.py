@@ -5,7 +5,8 @@ The command interface creates, modifies and destroys queues here; it has allocat
 checked that what a queue refers to exists.
 
 A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, ``offload.checksum``
--> egress. Its way in: ``Receiver`` -> ``Rq.receive`` -> ``Cq.post`` -> ``Eq.post`` -> MSI-X.
+-> ``Mac`` -> egress. Its way in: ``Mac`` -> ``Receiver`` -> ``Rq.receive`` -> ``Cq.post`` ->
+``Eq.post`` -> MSI-X.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +16,14 @@ from typing import Protocol
 from nicmodel.frame import Traffic
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.counters import PortCounters
+from nicmodel.objects.port import PortState
 from nicmodel.objects.queue import CqConfig, EqConfig, QueueState, RqConfig, SqConfig
 from nicmodel.objects.store import Objects
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.lro import Lro
+from nicmodel.queues.mac import Mac
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Egress, Sq
@@ -65,15 +68,14 @@ class Datapath:
         objects: Objects,
         counters: PortCounters,
         interrupt: Callable[[int], None],
+        port: Callable[[], PortState],
         egress: Egress,
         scheduler: Scheduler,
         timestamp: Callable[[], int],
         tracer: Tracer,
     ) -> None:
         self._memory = memory
-        self._counters = counters
         self._interrupt = interrupt
-        self._egress = egress
         self._scheduler = scheduler
         self._tracer = tracer
         self._gather = Gather(memory, objects)
@@ -87,7 +89,8 @@ class Datapath:
         self._continuing = False
         self.created: Callable[[Queue], None] = lambda _: None
         self._lro = Lro()
-        self._receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro)
+        receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro)
+        self._mac = Mac(objects.l2, counters, port, egress, receiver.receive)
 
     def queues(self) -> Iterator[Queue]:
         """All that there are."""
@@ -133,7 +136,7 @@ class Datapath:
             self._memory,
             self._gather,
             self._cqs[config.cqn],
-            self._transmit,
+            self._mac.transmit,
             self._tracer,
         )
         self.created(sq)
@@ -249,12 +252,9 @@ class Datapath:
         self._continuing = False
         self.run()
 
-    def receive(self, traffic: Traffic, longest: int) -> None:
-        """Take traffic from the wire, frames of at most ``longest`` bytes.
-
-        Completions are reported by ``report``.
-        """
-        self._receiver.receive(traffic, longest)
+    def receive(self, traffic: Traffic) -> None:
+        """Take traffic from the wire; completions are reported by ``report``."""
+        self._mac.receive(traffic)
         if (self._reporting or self._lro) and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
@@ -284,7 +284,3 @@ class Datapath:
         self._reporting.clear()
         self._lro.clear()
         self._out_of_buffer.clear()
-
-    def _transmit(self, traffic: Traffic) -> None:
-        self._counters.tx.count(traffic.head[:6], traffic.count, traffic.octets)
-        self._egress(traffic)

@@ -12,7 +12,13 @@ from struct import Struct
 from nicmodel.frame import CHECKED, Checked, Frame, Headers, Traffic, Train
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
-from nicmodel.objects.transport import PacketMerge, RxHashFn, Tir, TirDispType
+from nicmodel.objects.transport import (
+    SELF_LB_UNICAST,
+    PacketMerge,
+    RxHashFn,
+    Tir,
+    TirDispType,
+)
 from nicmodel.offload.checksum import complete, complete_known_good, verify
 from nicmodel.offload.parse import (
     IPPROTO_AH,
@@ -68,15 +74,8 @@ class Receiver:
         self._version = -1
         self._lro = lro
 
-    def receive(self, traffic: Traffic, longest: int) -> None:
-        """Take traffic of one flow from the wire; frames beyond ``longest`` bytes are lost."""
-        if traffic.length > longest:
-            # of a train the last frame may be short enough
-            fitting = [one for one in traffic.frames() if one.length <= longest]
-            self._counters.rx_oversize += traffic.count - len(fitting)
-            for one in fitting:
-                self.receive(one, longest)
-            return
+    def receive(self, traffic: Traffic, *, looped: bool) -> None:
+        """Take traffic of one flow; ``looped``: the vport sent it itself."""
         if isinstance(traffic, Frame):
             headers = traffic.headers
             if headers is None:
@@ -85,8 +84,7 @@ class Receiver:
             headers = parse(traffic.head, traffic.length)
         if headers is None:
             return
-        self._counters.rx.count(headers.dst, traffic.count, traffic.octets)
-        deliveries = self._steer(headers)
+        deliveries = self._steer(headers, looped=looped)
         if not deliveries:
             self._counters.rx_steering_discards += traffic.count
             return
@@ -144,7 +142,7 @@ class Receiver:
                 continue
             rq.receive(frames, cqe, sums, strip)
 
-    def _steer(self, headers: Headers) -> tuple[Delivery, ...]:
+    def _steer(self, headers: Headers, *, looped: bool) -> tuple[Delivery, ...]:
         objects = self._objects
         if self._version != objects.receive_version or len(self._flows) >= _MAX_FLOWS:
             self._flows.clear()
@@ -163,6 +161,7 @@ class Receiver:
             headers.l4_offset,
             headers.sport,
             headers.dport,
+            looped,
         )
         found = self._flows.get(key)
         if found is None:
@@ -171,7 +170,9 @@ class Receiver:
             picked = (
                 replace(one, merge=tir.merge)
                 for tir in tirs
-                if tir is not None and (one := self._pick(tir, headers)) is not None
+                if tir is not None
+                and (not looped or tir.self_lb_block & SELF_LB_UNICAST)
+                and (one := self._pick(tir, headers)) is not None
             )
             found = self._flows[key] = tuple(picked)
         return found

@@ -13,6 +13,7 @@ from nicmodel.spec.vport import (
     ModifyNicVportFieldSelect,
     NicVportContext,
     TrafficCounter,
+    VnicDiagnosticStatistics,
 )
 from nicmodel.units import (
     CounterSet,
@@ -783,6 +784,21 @@ class QueryVportCounterOut(Layout):
     transmitted_eth_unicast: TrafficCounter = nested(0xA0)
     received_eth_multicast: TrafficCounter = nested(0xB0)
     transmitted_eth_multicast: TrafficCounter = nested(0xC0)
+
+
+@layout(0x10, ifc="query_vnic_env_in")
+class QueryVnicEnvIn(Layout):
+    """QUERY_VNIC_ENV."""
+
+    other_vport: bool = bits(0x8, 31, 31)
+    vport_number: int = u16(0xA)
+
+
+@layout(0x210, ifc="query_vnic_env_out")
+class QueryVnicEnvOut(Layout):
+    """Diagnostics of the vport."""
+
+    vport_env: VnicDiagnosticStatistics = nested(0x10)
 
 
 @layout(0x40, ifc="set_l2_table_entry_in")

@@ -55,6 +55,8 @@ class CommandOpcode(IntEnum):
     """Read MAC, MTU and lists of the vport."""
     MODIFY_NIC_VPORT_CONTEXT = 0x755
     """Change MTU, promiscuous modes and lists of the vport."""
+    QUERY_VNIC_ENV = 0x76F
+    """Read what happened to the vport that should not."""
     QUERY_VPORT_COUNTER = 0x770
     """Read the vport's traffic."""
     ALLOC_Q_COUNTER = 0x771

@@ -3,12 +3,14 @@
 
 from enum import IntEnum
 
-from nicmodel.spec.layout import Layout, bits, layout, nested, raw, u8, u16, u32, u64
+from nicmodel.spec.layout import Layout, bits, layout, nested, raw, tail, u8, u16, u32
 
 
 class RegisterId(IntEnum):
     """``register_id`` (``driver.h`` MLX5_REG_*): those that the model has."""
 
+    QCAM = 0x4019
+    """Which registers of quality of service there are: none."""
     PMLP = 0x5002
     """Module and lanes."""
     PMTU = 0x5003
@@ -21,35 +23,26 @@ class RegisterId(IntEnum):
     """Flow control."""
     PPCNT = 0x5008
     """Counters."""
+    PPLM = 0x5023
+    """Forward error correction."""
+    PCAM = 0x507F
+    """Which port registers there are, and their features."""
     HOST_ENDIANNESS = 0x7004
     """Byte order of the host; the device does not care."""
+    MCIA = 0x9014
+    """Memory of the cable's module."""
+    MPCNT = 0x9051
+    """PCIe counters."""
+    MCQS = 0x9060
+    """Firmware components and their state."""
+    MCQI = 0x9061
+    """Version of a firmware component."""
+    MCAM = 0x907F
+    """Which management registers there are, and their features."""
+    SBCAM = 0xB01F
+    """Buffers of the port: none."""
     DTOR = 0xC00E
     """How long the driver shall wait for what (default timeouts)."""
-
-
-class PpcntGroup(IntEnum):
-    """``grp`` of PPCNT (``device.h`` MLX5_*_COUNTERS_GROUP)."""
-
-    IEEE_802_3 = 0x0
-    """IEEE 802.3."""
-    RFC_2863 = 0x1
-    """Interfaces."""
-    RFC_2819 = 0x2
-    """RMON."""
-    RFC_3635 = 0x3
-    """Ethernet-like interfaces; zero here."""
-    ETHERNET_EXTENDED = 0x5
-    """Vendor's extension; zero here."""
-    PER_PRIORITY = 0x10
-    """By priority; zero here."""
-    PER_TRAFFIC_CLASS = 0x11
-    """By traffic class; zero here."""
-    PHYSICAL_LAYER = 0x12
-    """Physical layer; zero here."""
-    PER_TRAFFIC_CLASS_CONGESTION = 0x13
-    """Congestion by traffic class; zero here."""
-    PHYSICAL_LAYER_STATISTICAL = 0x16
-    """Physical layer statistics; zero here."""
 
 
 @layout(0x40, ifc="ptys_reg")
@@ -101,19 +94,6 @@ class PmtuReg(Layout):
     oper_mtu: int = u16(0xC)
 
 
-@layout(0x100, ifc="ppcnt_reg")
-class PpcntReg(Layout):
-    """Port counters; ``counter_set`` depends on ``grp``."""
-
-    swid: int = u8(0x0)
-    local_port: int = u8(0x1)
-    pnat: int = bits(0x0, 15, 14)
-    grp: int = bits(0x0, 5, 0)
-    clr: bool = bits(0x4, 31, 31)
-    prio_tc: int = bits(0x4, 2, 0)
-    counter_set: bytes = raw(0x8, 0xF8)
-
-
 @layout(0x20, ifc="pfcc_reg")
 class PfccReg(Layout):
     """Port flow control."""
@@ -150,75 +130,160 @@ class PmlpReg(Layout):
     lane3_module_mapping: int = u32(0x10)
 
 
-@layout(0xF8, ifc="eth_802_3_cntrs_grp_data_layout")
-class Eth8023CntrsGrpDataLayout(Layout):
-    """IEEE 802.3 counters."""
+@layout(0x4, ifc="lane_2_module_mapping")
+class Lane2ModuleMapping(Layout):
+    """Where a lane of the port lies."""
 
-    a_frames_transmitted_ok: int = u64(0x0)
-    a_frames_received_ok: int = u64(0x8)
-    a_frame_check_sequence_errors: int = u64(0x10)
-    a_alignment_errors: int = u64(0x18)
-    a_octets_transmitted_ok: int = u64(0x20)
-    a_octets_received_ok: int = u64(0x28)
-    a_multicast_frames_xmitted_ok: int = u64(0x30)
-    a_broadcast_frames_xmitted_ok: int = u64(0x38)
-    a_multicast_frames_received_ok: int = u64(0x40)
-    a_broadcast_frames_received_ok: int = u64(0x48)
-    a_in_range_length_errors: int = u64(0x50)
-    a_out_of_range_length_field: int = u64(0x58)
-    a_frame_too_long_errors: int = u64(0x60)
-    a_symbol_error_during_carrier: int = u64(0x68)
-    a_mac_control_frames_transmitted: int = u64(0x70)
-    a_mac_control_frames_received: int = u64(0x78)
-    a_unsupported_opcodes_received: int = u64(0x80)
-    a_pause_mac_ctrl_frames_received: int = u64(0x88)
-    a_pause_mac_ctrl_frames_transmitted: int = u64(0x90)
+    rx_lane: int = bits(0x0, 27, 24)
+    tx_lane: int = bits(0x0, 19, 16)
+    module: int = u8(0x3)
 
 
-@layout(0xF8, ifc="eth_2863_cntrs_grp_data_layout")
-class Eth2863CntrsGrpDataLayout(Layout):
-    """RFC 2863 counters."""
+@layout(0x50, ifc="pplm_reg")
+class PplmReg(Layout):
+    """Forward error correction by speed; bits are ``1 << FecMode``."""
 
-    if_in_octets: int = u64(0x0)
-    if_in_ucast_pkts: int = u64(0x8)
-    if_in_discards: int = u64(0x10)
-    if_in_errors: int = u64(0x18)
-    if_in_unknown_protos: int = u64(0x20)
-    if_out_octets: int = u64(0x28)
-    if_out_ucast_pkts: int = u64(0x30)
-    if_out_discards: int = u64(0x38)
-    if_out_errors: int = u64(0x40)
-    if_in_multicast_pkts: int = u64(0x48)
-    if_in_broadcast_pkts: int = u64(0x50)
-    if_out_multicast_pkts: int = u64(0x58)
-    if_out_broadcast_pkts: int = u64(0x60)
+    local_port: int = u8(0x1)
+    fec_mode_active: int = bits(0xC, 23, 0)
+    fec_override_cap_56g: int = bits(0x10, 19, 16)
+    fec_override_cap_100g: int = bits(0x10, 15, 12)
+    fec_override_cap_50g: int = bits(0x10, 11, 8)
+    fec_override_cap_25g: int = bits(0x10, 7, 4)
+    fec_override_cap_10g_40g: int = bits(0x10, 3, 0)
+    fec_override_admin_56g: int = bits(0x14, 19, 16)
+    fec_override_admin_100g: int = bits(0x14, 15, 12)
+    fec_override_admin_50g: int = bits(0x14, 11, 8)
+    fec_override_admin_25g: int = bits(0x14, 7, 4)
+    fec_override_admin_10g_40g: int = bits(0x14, 3, 0)
 
 
-@layout(0xF8, ifc="eth_2819_cntrs_grp_data_layout")
-class Eth2819CntrsGrpDataLayout(Layout):
-    """RFC 2819 counters."""
+@layout(0x90, ifc="mcia_reg")
+class MciaReg(Layout):
+    """Bytes of the module's memory; ``status`` 0 is good."""
 
-    ether_stats_drop_events: int = u64(0x0)
-    ether_stats_octets: int = u64(0x8)
-    ether_stats_pkts: int = u64(0x10)
-    ether_stats_broadcast_pkts: int = u64(0x18)
-    ether_stats_multicast_pkts: int = u64(0x20)
-    ether_stats_crc_align_errors: int = u64(0x28)
-    ether_stats_undersize_pkts: int = u64(0x30)
-    ether_stats_oversize_pkts: int = u64(0x38)
-    ether_stats_fragments: int = u64(0x40)
-    ether_stats_jabbers: int = u64(0x48)
-    ether_stats_collisions: int = u64(0x50)
-    ether_stats_pkts64octets: int = u64(0x58)
-    ether_stats_pkts65to127octets: int = u64(0x60)
-    ether_stats_pkts128to255octets: int = u64(0x68)
-    ether_stats_pkts256to511octets: int = u64(0x70)
-    ether_stats_pkts512to1023octets: int = u64(0x78)
-    ether_stats_pkts1024to1518octets: int = u64(0x80)
-    ether_stats_pkts1519to2047octets: int = u64(0x88)
-    ether_stats_pkts2048to4095octets: int = u64(0x90)
-    ether_stats_pkts4096to8191octets: int = u64(0x98)
-    ether_stats_pkts8192to10239octets: int = u64(0xA0)
+    l: bool = bits(0x0, 31, 31)  # noqa: E741 -- the name in mlx5_ifc.h
+    module: int = u8(0x1)
+    status: int = u8(0x3)
+    i2c_device_address: int = u8(0x4)
+    page_number: int = u8(0x5)
+    device_address: int = u16(0x6)
+    size: int = u16(0xA)
+    dwords: bytes = raw(0x10, 0x80)
+
+
+@layout(0x10, ifc="pcam_regs_5000_to_507f")
+class PcamRegs5000To507f(Layout):
+    """Port registers that there are."""
+
+    pplm: bool = bits(0x8, 3, 3)
+    pbmc: bool = bits(0xC, 12, 12)
+    pptb: bool = bits(0xC, 11, 11)
+    ppcnt: bool = bits(0xC, 8, 8)
+
+
+@layout(0x10, ifc="pcam_enhanced_features")
+class PcamEnhancedFeatures(Layout):
+    """Features of port registers."""
+
+    fec_50g_per_lane_in_pplm: bool = bits(0xC, 23, 23, of="fec_50G_per_lane_in_pplm")
+    ptys_extended_ethernet: bool = bits(0xC, 13, 13)
+    pfcc_mask: bool = bits(0xC, 9, 9)
+    per_lane_error_counters: bool = bits(0xC, 5, 5)
+    rx_buffer_fullness_counters: bool = bits(0xC, 4, 4)
+    ptys_connector_type: bool = bits(0xC, 3, 3)
+    ppcnt_discard_group: bool = bits(0xC, 1, 1)
+    ppcnt_statistical_group: bool = bits(0xC, 0, 0)
+
+
+@layout(0x50, ifc="pcam_reg")
+class PcamReg(Layout):
+    """Port capability mask."""
+
+    feature_group: int = u8(0x1)
+    access_reg_group: int = u8(0x3)
+    port_access_reg_cap_mask: PcamRegs5000To507f = nested(0x8)
+    feature_cap_mask: PcamEnhancedFeatures = nested(0x28)
+
+
+@layout(0x10, ifc="mcam_access_reg")
+class McamAccessReg(Layout):
+    """Management registers of group 0 that there are."""
+
+    mcqi: bool = bits(0x0, 1, 1)
+    mcqs: bool = bits(0x0, 0, 0)
+
+
+@layout(0x10, ifc="mcam_enhanced_features")
+class McamEnhancedFeatures(Layout):
+    """Features of management registers."""
+
+    mcia_32dwords: bool = bits(0x8, 2, 2)
+    pcie_outbound_stalled: bool = bits(0xC, 4, 4)
+    tx_overflow_buffer_pkt: bool = bits(0xC, 3, 3)
+    pcie_performance_group: bool = bits(0xC, 0, 0)
+
+
+@layout(0x48, ifc="mcam_reg")
+class McamReg(Layout):
+    """Management capability mask."""
+
+    feature_group: int = u8(0x1)
+    access_reg_group: int = u8(0x3)
+    mng_access_reg_cap_mask: McamAccessReg = nested(0x8)
+    mng_feature_cap_mask: McamEnhancedFeatures = nested(0x28)
+
+
+@layout(0x48, ifc="qcam_reg")
+class QcamReg(Layout):
+    """Quality of service capability mask."""
+
+    feature_group: int = u8(0x1)
+    access_reg_group: int = u8(0x3)
+
+
+@layout(0x10, ifc="mcqs_reg")
+class McqsReg(Layout):
+    """State of a firmware component."""
+
+    last_index_flag: bool = bits(0x0, 31, 31)
+    component_index: int = u16(0x2)
+    identifier: int = u16(0x6)
+    component_status: int = bits(0x8, 8, 4)
+    component_update_state: int = bits(0x8, 3, 0)
+
+
+@layout(0x18, ifc="mcqi_reg")
+class McqiReg(Layout):
+    """Information on a firmware component; ``data`` depends on ``info_type``."""
+
+    read_pending_component: bool = bits(0x0, 31, 31)
+    component_index: int = u16(0x2)
+    info_type: int = bits(0x8, 4, 0)
+    info_size: int = u32(0xC)
+    offset: int = u32(0x10)
+    data_size: int = u16(0x16)
+    data: bytes = tail(0x18)
+
+
+@layout(0x7C, ifc="mcqi_version")
+class McqiVersion(Layout):
+    """``data`` of MCQI: a version as a number, 8, 8 and 16 bits."""
+
+    version_string_length: int = u8(0x3)
+    version: int = u32(0x4)
+    version_string: bytes = raw(0x20, 92)
+
+
+@layout(0x4C, ifc="sbcam_reg")
+class SbcamReg(Layout):
+    """Capabilities of the port's buffers."""
+
+    feature_group: int = u8(0x1)
+    access_reg_group: int = u8(0x3)
+    cap_total_buffer_size: int = u32(0x40)
+    cap_cell_size: int = u16(0x44)
+    cap_max_pg_buffers: int = u8(0x46)
+    cap_num_pool_supported: int = u8(0x47)
 
 
 @layout(0x4, ifc="default_timeout")

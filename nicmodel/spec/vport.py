@@ -74,3 +74,16 @@ class TrafficCounter(Layout):
 
     packets: int = u64(0x0)
     octets: int = u64(0x8)
+
+
+@layout(0x200, ifc="vnic_diagnostic_statistics")
+class VnicDiagnosticStatistics(Layout):
+    """What happened to the vport that should not."""
+
+    counter_error_queues: int = u32(0x0)
+    total_error_queues: int = u32(0x4)
+    nic_receive_steering_discard: int = u64(0x10)
+    receive_discard_vport_down: int = u64(0x18)
+    transmit_discard_vport_down: int = u64(0x20)
+    internal_rq_out_of_buffer: int = u32(0x3C)
+    eth_wqe_too_small: int = u32(0x44)

@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from nicmodel.spec.registers import PmtuReg, PpcntReg, RegisterId
+from nicmodel.spec.port_counters import PpcntReg
+from nicmodel.spec.registers import PmtuReg, RegisterId
 from tests.unit.device.machine import SEND, Pair
 from tests.unit.device.packets import ethernet
 from tests.unit.queues.rig import eth_segment

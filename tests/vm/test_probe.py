@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from nicmodel.device import FIRMWARE_VERSION
+from nicmodel.command.caps import FIRMWARE_VERSION
 from nicmodel.testbed import kernel
 from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE

@@ -7,7 +7,7 @@ from nicmodel.command.declaration import command
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.verbs.hca import own_function
 from nicmodel.errors import CommandError
-from nicmodel.objects.counters import Direction, Traffic
+from nicmodel.objects.counters import Traffic
 from nicmodel.objects.port import MAX_MTU, AllowedList, PortStatus, Vport
 from nicmodel.spec.commands import (
     DeleteL2TableEntryIn,
@@ -15,6 +15,8 @@ from nicmodel.spec.commands import (
     ModifyNicVportContextIn,
     QueryNicVportContextIn,
     QueryNicVportContextOut,
+    QueryVnicEnvIn,
+    QueryVnicEnvOut,
     QueryVportCounterIn,
     QueryVportCounterOut,
     QueryVportStateIn,
@@ -23,7 +25,12 @@ from nicmodel.spec.commands import (
 )
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.spec.status import CommandStatus
-from nicmodel.spec.vport import MacAddressLayout, NicVportContext, TrafficCounter
+from nicmodel.spec.vport import (
+    MacAddressLayout,
+    NicVportContext,
+    TrafficCounter,
+    VnicDiagnosticStatistics,
+)
 
 MAX_LIST = 1 << 12
 """Most entries of one list (``log_max_current_mc_list``); the others are shorter."""
@@ -95,7 +102,7 @@ def query_nic_vport_context(
 
 @command(CommandOpcode.MODIFY_NIC_VPORT_CONTEXT, request=ModifyNicVportContextIn, reply=Done)
 def modify_nic_vport_context(firmware: Firmware, request: ModifyNicVportContextIn) -> Done:
-    """Keep MTU, MAC, promiscuous modes or one list of the vport; flow tables do the filtering."""
+    """Keep MTU, MAC, promiscuous modes or one list of the vport; a promiscuous one gets all."""
     own_function(request.other_vport, request.vport_number)
     select, context, vport = request.field_select, request.nic_vport_context, firmware.vport
     for name in select.SPANS:
@@ -114,6 +121,7 @@ def modify_nic_vport_context(firmware: Firmware, request: ModifyNicVportContextI
             promisc_mc=context.promisc_mc,
             promisc_all=context.promisc_all,
         )
+        firmware.objects.l2.promiscuous = vport.promisc_uc or vport.promisc_all
     if select.addresses_list:
         vport = _with_list(vport, context)
     firmware.vport = vport
@@ -153,8 +161,7 @@ def query_vport_counter(firmware: Firmware, request: QueryVportCounterIn) -> Que
     own_function(request.other_vport, request.vport_number)
     if request.clear:
         raise CommandError(CommandStatus.BAD_PARAM, "vport counters cannot be cleared")
-    rx: Direction = firmware.counters.rx
-    tx: Direction = firmware.counters.tx
+    rx, tx = firmware.counters.vport_rx, firmware.counters.vport_tx
     return QueryVportCounterOut(
         received_eth_broadcast=_traffic(rx.broadcast),
         transmitted_eth_broadcast=_traffic(tx.broadcast),
@@ -165,22 +172,33 @@ def query_vport_counter(firmware: Firmware, request: QueryVportCounterIn) -> Que
     )
 
 
-MAX_L2_ENTRIES = 1 << 12
-"""Most MACs of the multi-physical-function switch."""
+@command(CommandOpcode.QUERY_VNIC_ENV, request=QueryVnicEnvIn, reply=QueryVnicEnvOut)
+def query_vnic_env(firmware: Firmware, request: QueryVnicEnvIn) -> QueryVnicEnvOut:
+    """Report frames that no flow table entry wanted, and what the port lost while it was down."""
+    own_function(request.other_vport, request.vport_number)
+    counters = firmware.counters
+    return QueryVnicEnvOut(
+        vport_env=VnicDiagnosticStatistics(
+            nic_receive_steering_discard=counters.rx_steering_discards,
+            transmit_discard_vport_down=counters.tx_discards,
+        )
+    )
 
 
 @command(CommandOpcode.SET_L2_TABLE_ENTRY, request=SetL2TableEntryIn, reply=Done)
 def set_l2_table_entry(firmware: Firmware, request: SetL2TableEntryIn) -> Done:
-    """Remember a MAC; with one function on the port every frame passes anyway (*assumption*)."""
-    if request.table_index >= MAX_L2_ENTRIES:
+    """Let unicast to a MAC through from the wire, and back if the vport itself sends it."""
+    if request.table_index >> firmware.profile.general.log_max_l2_table:
         raise CommandError(CommandStatus.BAD_PARAM, f"there is no entry {request.table_index}")
-    firmware.l2_table[request.table_index] = mac_bytes(request.mac_address)
+    if request.vlan_valid:
+        raise CommandError(CommandStatus.BAD_PARAM, "entries with a VLAN are not supported")
+    firmware.objects.l2.put(request.table_index, mac_bytes(request.mac_address))
     return Done()
 
 
 @command(CommandOpcode.DELETE_L2_TABLE_ENTRY, request=DeleteL2TableEntryIn, reply=Done)
 def delete_l2_table_entry(firmware: Firmware, request: DeleteL2TableEntryIn) -> Done:
     """Forget a MAC."""
-    if firmware.l2_table.pop(request.table_index, None) is None:
+    if firmware.objects.l2.put(request.table_index, None) is None:
         raise CommandError(CommandStatus.BAD_RES, f"there is no entry {request.table_index}")
     return Done()

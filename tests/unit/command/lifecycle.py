@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from nicmodel.command.verbs.vport import mac_layout
 from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import (
     Cqc,
@@ -381,6 +382,9 @@ class Lifecycle(CommandDriver):
         high, low = int.from_bytes(mac[:4], "big"), int.from_bytes(mac[4:], "big")
         value = FteMatchSetLyr24(dmac_47_16=high, dmac_15_0=low)
         self.set_entry(self.l2, self.l2_exact, index, value, TO_TABLE, self.ttc)
+        if not mac[0] & 1:  # lib/mpfs.c
+            request = c.SetL2TableEntryIn(table_index=index, mac_address=mac_layout(mac))
+            self.run(Op.SET_L2_TABLE_ENTRY, request, c.Done)
 
     # Phase D: mlx5e_open
 

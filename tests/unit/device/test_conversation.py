@@ -11,6 +11,7 @@ from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import Cqc, QueueState, Rqc, RxHashFieldSelect, RxHashFn, Tirc
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.steering import FteMatchSetLyr24
+from nicmodel.spec.vport import ModifyNicVportFieldSelect, NicVportContext
 from nicmodel.trace.events import CommandRefused, QueueError, UnknownMmio
 from tests.oracles.rss import flow_hash
 from tests.unit.command.fake_driver import PORT_EVENT, Refused
@@ -328,6 +329,9 @@ def test_a_stranger_is_for_promiscuous_ones_only(pair: Pair) -> None:
     assert take(b, posted) == []
     every = b.create_group(b.l2, 65535, 65535, FteMatchSetLyr24())
     b.set_entry(b.l2, every, 65535, FteMatchSetLyr24(), TO_TABLE, b.ttc)
+    send(a, datagram(dst=stranger))
+    assert take(b, posted) == []
+    b.modify_vport(ModifyNicVportFieldSelect(promisc=True), NicVportContext(promisc_all=True))
     send(a, datagram(dst=stranger))
     assert len(take(b, posted)) == 1
     b.run(Op.DELETE_FLOW_TABLE_ENTRY, c.DeleteFteIn(table_id=b.l2, flow_index=65535), c.Done)

@@ -7,6 +7,7 @@ import pytest
 
 from nicmodel.memory import GuestMemory, MemoryRegion
 from nicmodel.objects.counters import PortCounters
+from nicmodel.objects.port import PortState
 from nicmodel.objects.queue import (
     CqConfig,
     EqConfig,
@@ -48,6 +49,7 @@ class Bench:
             Objects(),
             PortCounters(),
             self._interrupt,
+            PortState,
             lambda traffic: None,
             self,
             lambda: 0,

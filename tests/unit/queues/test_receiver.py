@@ -18,7 +18,7 @@ from nicmodel.objects.flow import (
 )
 from nicmodel.objects.queue import PageList, RqConfig, WqConfig, WqType
 from nicmodel.objects.store import Objects
-from nicmodel.objects.transport import HashFields, RxHashFn, Tir, TirDispType
+from nicmodel.objects.transport import SELF_LB_UNICAST, HashFields, RxHashFn, Tir, TirDispType
 from nicmodel.offload.segment import segment
 from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
@@ -53,15 +53,18 @@ def train() -> Traffic:
     return made
 
 
-def to_tirs(objects: Objects, rqns: list[Rqn]) -> None:
+def to_tirs(objects: Objects, rqns: list[Rqn], self_lb_block: tuple[int, ...]) -> None:
     """One table that sends everything to a direct TIR of each queue."""
     steering = objects.steering
 
-    def direct(tirn: Tirn, rqn: Rqn) -> Tir:
+    def direct(tirn: Tirn, rqn: Rqn, block: int) -> Tir:
         no_hash = (Rqtn(0), RxHashFn.NONE, False, b"", HashFields())
-        return Tir(tirn, TirDispType.DIRECT, rqn, *no_hash, 0, False, Tdn(1))
+        return Tir(tirn, TirDispType.DIRECT, rqn, *no_hash, block, False, Tdn(1))
 
-    tirs = tuple(objects.tirs.create(partial(direct, rqn=rqn)).tirn for rqn in rqns)
+    tirs = tuple(
+        objects.tirs.create(partial(direct, rqn=rqn, block=block)).tirn
+        for rqn, block in zip(rqns, self_lb_block, strict=True)
+    )
     table = steering.create_table(TableConfig(0, 0, MissAction.DEFAULT, TableId(0)))
     group = steering.create_group(table.table_id, 0, 0, 0)
     entry = FlowEntry(0, group.group_id, 0, FlowAction.FWD_DEST, 0, Destinations(tirs))
@@ -69,14 +72,16 @@ def to_tirs(objects: Objects, rqns: list[Rqn]) -> None:
     steering.set_root(table.table_id)
 
 
-def network(*rqns: int) -> tuple[Receiver, PortCounters, list[Queue]]:
+def network(
+    *rqns: int, self_lb_block: tuple[int, ...] = ()
+) -> tuple[Receiver, PortCounters, list[Queue]]:
     """A receiver that gives everything to each of the queues."""
     objects, counters = Objects(), PortCounters()
     wq = WqConfig(WqType.CYCLIC, 0, 4, Pdn(1), GuestAddr(0), PageList((), 4096))
     queues = {
         Rqn(rqn): Queue(RqConfig(Rqn(rqn), Cqn(1), CounterSet(0), False, False, wq)) for rqn in rqns
     }
-    to_tirs(objects, list(queues))
+    to_tirs(objects, list(queues), self_lb_block or (0,) * len(queues))
     receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0, Lro())
     return receiver, counters, list(queues.values())
 
@@ -84,18 +89,18 @@ def network(*rqns: int) -> tuple[Receiver, PortCounters, list[Queue]]:
 def test_each_of_two_receivers_gets_the_whole_train() -> None:
     receiver, counters, (one, other) = network(1, 2)
     sent = train()
-    receiver.receive(sent, sent.length)
+    receiver.receive(sent, looped=False)
     assert one.frames == [bytes(frame.data) for frame in sent.frames()]
     assert other.frames == one.frames
     assert other.sums == one.sums
-    assert (counters.rx.packets, counters.rx_oversize) == (COUNT, 0)
+    assert counters.rx_steering_discards == 0
 
 
-def test_frames_longer_than_the_mtu_are_counted_and_lost() -> None:
-    receiver, counters, (queue,) = network(1)
+def test_what_the_vport_sent_reaches_those_tirs_only_that_want_it() -> None:
+    receiver, counters, (one, other) = network(1, 2, self_lb_block=(0, SELF_LB_UNICAST))
     sent = train()
-    *long, last = sent.frames()
-    receiver.receive(sent, last.length)
-    receiver.receive(long[0], last.length)
-    assert queue.frames == [bytes(last.data)]
-    assert (counters.rx.packets, counters.rx_oversize) == (1, COUNT)
+    receiver.receive(sent, looped=True)
+    assert (len(one.frames), len(other.frames)) == (0, COUNT)
+    receiver.receive(sent, looped=False)
+    assert (len(one.frames), len(other.frames)) == (COUNT, 2 * COUNT)
+    assert counters.rx_steering_discards == 0
