@@ -3,7 +3,6 @@
 
 import hashlib
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from nicmodel.testbed.paths import cached
@@ -13,13 +12,13 @@ PROGRAMS = Path(__file__).with_name("programs")
 FLAGS = ("-O2", "-s", "-pthread")
 
 
-def program(source: Path, *flags: str) -> Path:
+def program(source: Path) -> Path:
     """Return the program made of ``source``."""
     name = source.stem
-    text = "\0".join([*FLAGS, *flags]).encode() + source.read_bytes()
+    text = "\0".join(FLAGS).encode() + source.read_bytes()
 
     def make(folder: Path) -> None:
-        command = ["gcc", *FLAGS, *flags, "-o", str(folder / name), str(source)]
+        command = ["gcc", *FLAGS, "-o", str(folder / name), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{source.name} does not build:\n{done.stderr}")
@@ -27,9 +26,9 @@ def program(source: Path, *flags: str) -> Path:
     return cached("programs", f"{name}-{hashlib.sha256(text).hexdigest()[:16]}", make) / name
 
 
-def install(vm: Vm, source: Path, flags: Sequence[str] = ()) -> str:
+def install(vm: Vm, source: Path) -> str:
     """Bring a program into a guest that has not got it yet; its path there."""
-    built = program(source, *flags)
+    built = program(source)
     place = f"/root/{built.name}"
     if vm.run(["test", "-x", place], check=False).status:
         vm.write_file(place, built.read_bytes(), mode=0o755)

@@ -81,6 +81,11 @@ class Datagrams:
         return _record(vnet, self.port, b"", self.payload_at, self.payload_length)
 
 
+def frame_record(frame: bytes) -> bytes:
+    """The record for ``supersend frames`` of a plain frame."""
+    return _record(bytes(10), 0, frame, 0, 0)
+
+
 def _record(vnet: bytes, port: int, header: bytes, at: int, length: int) -> bytes:
     return vnet + struct.pack("<HHII", port, len(header), at, length) + header
 
