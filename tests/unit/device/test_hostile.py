@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nicmodel.frame import Checked, Frame
+from nicmodel.spec.opcodes import CommandOpcode as Op
+from nicmodel.spec.registers import RegisterId
 from tests.unit.command.fake_driver import BLOCKS, CMDQ
 from tests.unit.device.machine import (
     LSO,
@@ -28,6 +30,7 @@ from tests.unit.device.machine import (
     Work,
 )
 from tests.unit.device.packets import ethernet, right, tcp, udp
+from tests.unit.device.striding import Strided
 from tests.unit.queues.rig import eth_segment
 
 pytestmark = pytest.mark.fuzz
@@ -68,6 +71,7 @@ def life() -> tuple[tuple[bytes, int], ...]:
     """Every command from probe to unbinding, as this driver sends them to a fresh device."""
     machine = Machine("recorded", B, Loop())
     machine.up(1)
+    Strided(machine).destroy()
     machine.leave()
     return tuple(machine.history)
 
@@ -170,6 +174,30 @@ def command(which: int, changes: Patches, chain: Patches, entry: Patches, slot: 
     return step
 
 
+def any_command(opcode: int, op_mod: int, changes: Patches, length: int, outlen: int) -> Step:
+    """Any command that the device has, with numbers that may be those of objects."""
+
+    def step(pair: Pair) -> None:
+        b = pair.b
+        head = struct.pack(">HHHH", opcode, 0, 0, op_mod)
+        b.post(patched(head.ljust(length, b"\0"), [(8 + at, v) for at, v in changes]), outlen, 3)
+        b.device.doorbell(1 << 3)
+
+    return step
+
+
+def register(number: int, op_mod: int, argument: int, data: bytes, outlen: int) -> Step:
+    """ACCESS_REG, for a register that the device has or not."""
+
+    def step(pair: Pair) -> None:
+        b = pair.b
+        head = struct.pack(">HHHHHHI", Op.ACCESS_REG, 0, 0, op_mod, 0, number, argument)
+        b.post(head + data, outlen, 4)
+        b.device.doorbell(1 << 4)
+
+    return step
+
+
 def region(number: int, there: bool) -> Step:
     def step(pair: Pair) -> None:
         (pair.b.give if there else pair.b.take_away)(number)
@@ -235,6 +263,22 @@ steps = st.one_of(
     st.builds(record, small, st.integers(0, 1), words, st.booleans()),
     st.builds(command, small, patches(0x140), patches(640, 2), patches(64, 2), st.integers(0, 30)),
     st.builds(command, small, st.just([]), st.just([]), st.just([]), st.integers(0, 30)),
+    st.builds(
+        any_command,
+        st.sampled_from(Op),
+        st.one_of(st.just(0), st.integers(0, 0xFFFF)),
+        patches(0x140, 12),
+        st.sampled_from([16, 0x40, 0x110, 0x150, 0x400]),
+        st.sampled_from([16, 0x40, 0x110, 0x1010]),
+    ),
+    st.builds(
+        register,
+        st.one_of(st.sampled_from(RegisterId), st.integers(0, 0xFFFF)),
+        st.sampled_from([0, 1]),
+        words,
+        st.one_of(st.binary(max_size=0x110), st.just(bytes(0x100))),
+        st.sampled_from([16, 0x50, 0x110]),
+    ),
     st.builds(region, st.integers(0, len(REGIONS) - 1), st.booleans()),
     st.builds(
         wire,
