@@ -55,6 +55,13 @@ def refresh(*, force: bool = False) -> None:
         stamp.touch()
 
 
+def names(pattern: str) -> list[str]:
+    """Return the names of all packages that match the regular expression."""
+    refresh()
+    done = _apt("apt-cache", "search", "--names-only", pattern)
+    return sorted(line.split()[0] for line in done.stdout.splitlines() if line.strip())
+
+
 def version(package: str) -> str:
     """Return the version of ``package`` that apt would install."""
     return _fields(package)["Version"]

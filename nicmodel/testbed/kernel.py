@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import json
 import lzma
+import re
 import struct
 import subprocess
+import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -45,6 +47,21 @@ def find(choice: str = DEFAULT) -> Kernel:
     return _from_package(choice)
 
 
+def second() -> str | None:
+    """Return the newest kernel package of another series than the default's, if there is one."""
+
+    def answer() -> list[str]:
+        ours = _series(_resolve_image(DEFAULT)[0])
+        # not the flavours (cloud, rt), nor what is unsigned or for debugging
+        offered = apt.names(r"^linux-image-[0-9]+\.[0-9]+[^-]*-amd64$")
+        others = [name for name in offered if _series(name) != ours]
+        # of equals, the package that always depends on the newest
+        return sorted(others, key=lambda name: (_series(name), -len(name)))[-1:]
+
+    found = remember(f"second series beside {DEFAULT}", answer)
+    return found[0] if found else None
+
+
 def headers(choice: str = DEFAULT) -> Path:
     """Return the ``include`` folder of the headers package that belongs to a kernel package."""
     image = _resolve_image(choice)
@@ -65,6 +82,29 @@ def headers(choice: str = DEFAULT) -> Path:
 
     folder = cached("headers", f"{package}_{version}", make)
     return folder / "usr/src" / package / "include"
+
+
+def selftests() -> Path:
+    """Return ``tools/testing/selftests`` of the default kernel's own source package.
+
+    :raises Unavailable: the package sources have no such package
+    """
+    package, version = _resolve_image(DEFAULT)
+    source = "linux-source-" + ".".join(map(str, _series(package)))
+    wanted = "/tools/testing/selftests/"
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            for archive in apt.download([f"{source}={version}"], Path(scratch)):
+                apt.unpack(archive, Path(scratch))
+            (tree,) = Path(scratch).glob("usr/src/*.tar.xz")
+            with tarfile.open(tree) as members:
+                for member in members:
+                    if member.isfile() and wanted in member.name:
+                        member.name = member.name.partition(wanted)[2]
+                        members.extract(member, folder)
+
+    return cached("selftests", f"{source}_{version}", make)
 
 
 def module_binary(path: Path) -> bytes:
@@ -125,6 +165,11 @@ def remember(question: str, answer: Callable[[], list[str]]) -> list[str]:
         scratch.write_text(json.dumps({"question": question, "answer": found}, indent=1))
         scratch.rename(memo)
         return found
+
+
+def _series(package: str) -> tuple[int, ...]:
+    """Return (6, 12) for ``linux-image-6.12.117+deb12-amd64``."""
+    return tuple(int(number) for number in re.findall(r"\d+", package)[:2])
 
 
 def _module_name(target: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A lab: guests, NIC processes and host networks of one run; whatever happens, all of it ends."""
 
+import copy
 import json
 import os
 import platform
@@ -87,6 +88,21 @@ class Lab:
             self._stack.close()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def on(self, choice: str) -> "Lab":
+        """Return this lab for guests with another kernel, whose results get a folder of their own.
+
+        A process has one embedded libvirt, hence one lab. Guests of both have to have other names,
+        unless the first ones are gone.
+        """
+        other = copy.copy(self)
+        other.kernel = kernel.find(choice)
+        other.boot_files = Boot(other.kernel.image, image.initramfs(other.kernel))
+        other.folder = self.folder / other.kernel.release
+        other.folder.mkdir(exist_ok=True)
+        other._vms = {}
+        other._write_facts()
+        return other
 
     def define(self, spec: VmSpec) -> Vm:
         """Return a guest that is switched off."""

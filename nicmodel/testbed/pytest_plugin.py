@@ -11,12 +11,15 @@ from typing import IO
 import pytest
 
 from nicmodel.testbed import kernel
+from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.lab import LabOptions
 
 NOT_RUN = 4
 """Exit status when every test was skipped: the machine lacks something, the reasons say what."""
 
 OPTIONS = pytest.StashKey[LabOptions]()
+KERNELS = pytest.StashKey[list[str]]()
+"""What tests run on: the chosen kernel, or the default one and the second series if any."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,13 +27,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("guests")
     group.addoption("--connect", default="embed", help="libvirt URI (default: embedded driver)")
     group.addoption("--accel", default="auto", choices=("auto", "kvm", "tcg"))
-    group.addoption("--kernel", default=kernel.DEFAULT, help="package, or path of a built tree")
+    group.addoption(
+        "--kernel",
+        default=None,
+        help="package, or path of a built tree (default: all tests on the distribution's kernel, "
+        "those marked matrix on a second series too)",
+    )
     group.addoption("--seed", type=int, default=None, help="seed of everything random")
     group.addoption("--tap-file", type=Path, default=None, help="write TAP 13 to this file too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put the options into one object; make the reporter."""
+    config.addinivalue_line("markers", "matrix: runs on a second series of kernels too")
     config.addinivalue_line(
         "markers", "kernel_faults(*kinds): the guests' kernels may report faults of these kinds"
     )
@@ -41,8 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
         kernel=config.getoption("--kernel") or kernel.DEFAULT,
         seed=LabOptions().seed if seed is None else seed,
     )
+    kernels = [config.stash[OPTIONS].kernel]
+    if not config.getoption("--kernel"):
+        kernels += _second_kernel()
+    config.stash[KERNELS] = kernels
     if not config.getoption("collectonly"):
         config.pluginmanager.register(TapReporter(config), "nicmodel-tap")
+
+
+def _second_kernel() -> list[str]:
+    try:
+        found = kernel.second()
+    except Unavailable:
+        return []  # the tests on the first kernel say what is missing
+    return [found] if found else []
 
 
 class TapReporter:
@@ -63,9 +84,9 @@ class TapReporter:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", buffering=1)
-        options = self._config.stash[OPTIONS]
+        seed, kernels = self._config.stash[OPTIONS].seed, self._config.stash[KERNELS]
         self._write("TAP version 13")
-        self._write(f"# seed {options.seed}, kernel {options.kernel}")
+        self._write(f"# seed {seed}, kernel {' and '.join(kernels)}")
         self._write(f"1..{len(session.items)}")
 
     @pytest.hookimpl(tryfirst=True)

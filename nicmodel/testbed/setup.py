@@ -68,8 +68,10 @@ def main() -> int:
 def _guest() -> None:
     if not (cache_root() / "images").exists():
         _say("fetching the guest's kernel and packages")
-    choice = os.environ.get("KERNEL") or kernel.DEFAULT
-    image.initramfs(kernel.find(choice))
+    chosen = os.environ.get("KERNEL")
+    for name in [chosen] if chosen else [kernel.DEFAULT, kernel.second()]:
+        if name:
+            image.initramfs(kernel.find(name))
     kernel.headers()
 
 

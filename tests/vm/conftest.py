@@ -13,7 +13,7 @@ from nicmodel.errors import UserError
 from nicmodel.testbed.console import KernelFault
 from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
-from nicmodel.testbed.pytest_plugin import OPTIONS
+from nicmodel.testbed.pytest_plugin import KERNELS, OPTIONS
 from nicmodel.testbed.vm import Vm
 from tests.vm.pair import Pair, boot_pair
 
@@ -27,8 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.vm)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a lab on the first kernel, and what is marked ``matrix`` on all of them."""
+    kernels = metafunc.config.stash[KERNELS]
+    if "lab" in metafunc.fixturenames and len(kernels) > 1:
+        every = metafunc.definition.get_closest_marker("matrix") is not None
+        chosen = kernels if every else kernels[:1]
+        metafunc.parametrize("lab", chosen, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def first_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The run: its folder, its guests, and the end of all of them."""
     # make and CI end a run with SIGTERM: it takes the way that Ctrl-C takes
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -39,8 +48,20 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     except UserError as error:
         pytest.exit(str(error), returncode=1)
     with made as running:
-        request.config.stash[LAB] = running
         yield running
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, first_lab: Lab) -> Iterator[Lab]:
+    """The run with one kernel."""
+    first = request.config.stash[OPTIONS].kernel
+    chosen: str = getattr(request, "param", first)
+    try:
+        made = first_lab if chosen == first else first_lab.on(chosen)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    request.config.stash[LAB] = made
+    yield made
     del request.config.stash[LAB]
 
 
@@ -76,9 +97,11 @@ class Captures:
 
 
 @pytest.fixture(scope="session")
-def captures() -> Captures:
-    """All captures of the session."""
-    return Captures()
+def captures(lab: Lab) -> Iterator[Captures]:
+    """All captures with one kernel; in the end every pair ends."""
+    made = Captures()
+    yield made
+    made.closed()
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,7 @@ def _judge(packets: list[SuperPacket], found: Found, path: Path) -> None:
     assert set(rows) <= {("4", "1", "1"), ("6", "", "1")}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("ipv6", [False, True], ids=["v4", "v6"])
 def test_tcp_edges(pair: Pair, ipv6: bool, tmp_path: Path) -> None:
     _pool(pair)
@@ -129,6 +130,7 @@ def test_tcp_edges(pair: Pair, ipv6: bool, tmp_path: Path) -> None:
     _judge(packets, found, tmp_path / "device.pcap")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("tagged_by", ["sender", "device", "kernel"])
 def test_vlan(pair: Pair, tagged_by: str, tmp_path: Path) -> None:
     """A tag that the sender put into the frame, or that it left to the driver, or the kernel."""
@@ -158,6 +160,7 @@ def test_vlan(pair: Pair, tagged_by: str, tmp_path: Path) -> None:
         assert frame[9] == 7
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("ipv6", [False, True], ids=["v4", "v6"])
 def test_udp(pair: Pair, ipv6: bool, tmp_path: Path) -> None:
     pool = _pool(pair)

@@ -35,6 +35,7 @@ def test_link_cycles_under_traffic(pair: Pair) -> None:
         pair.b.run("pkill socat", check=False)
 
 
+@pytest.mark.matrix
 @pytest.mark.timeout(400)
 def test_driver_reload_under_traffic(pair: Pair) -> None:
     traffic = pair.a.start(_background(pair))

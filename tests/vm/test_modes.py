@@ -8,6 +8,8 @@ import pytest
 from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, iperf
 
+pytestmark = pytest.mark.matrix
+
 STRANGER = "02:00:00:00:77:77"
 
 

@@ -14,6 +14,7 @@ V4, V6 = 20 + 8, 40 + 8
 """IP and ICMP headers, bytes."""
 
 
+@pytest.mark.matrix
 def test_addresses_are_resolved(pair: Pair) -> None:
     for vm, peer in ((pair.a, pair.b), (pair.b, pair.a)):
         vm.run("ip neigh flush all")
@@ -60,6 +61,7 @@ def test_jumbo_frames_between_the_guests(jumbo: Pair) -> None:
     assert jumbo.a.read_file(f"/sys/class/net/{IFACE}/mtu").strip() == "9000"
 
 
+@pytest.mark.matrix
 def test_fragments_are_put_together(pair: Pair) -> None:
     for peer in (pair.v4(pair.b), pair.v6(pair.b)):
         pair.a.run(["ping", "-c", "3", "-i", "0.1", "-s", "20000", peer])

@@ -9,6 +9,7 @@ from tests.vm.traffic import IFACE, MEBI, driver_statistics, iperf
 UDP = ("-u", "-b", "10M", "-l", "1400", "-n", "3M", "-w", "1M")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("direction", [(), ("-R",)], ids=["a-to-b", "b-to-a"])
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_tcp(pair: Pair, family: str, direction: tuple[str, ...]) -> None:
@@ -18,6 +19,7 @@ def test_tcp(pair: Pair, family: str, direction: tuple[str, ...]) -> None:
     assert done.sent >= 24 * MEBI
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("direction", [(), ("-R",)], ids=["a-to-b", "b-to-a"])
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_udp(pair: Pair, family: str, direction: tuple[str, ...]) -> None:
@@ -28,6 +30,7 @@ def test_udp(pair: Pair, family: str, direction: tuple[str, ...]) -> None:
     assert done.sent >= 3 * MEBI - 1400
 
 
+@pytest.mark.matrix
 def test_bytes_arrive_as_they_were_sent(pair: Pair) -> None:
     pair.b.run("rm -f /tmp/received")
     receiver = pair.b.start("socat -u TCP-LISTEN:7000 OPEN:/tmp/received,creat")
@@ -45,6 +48,7 @@ def test_bytes_arrive_as_they_were_sent(pair: Pair) -> None:
     assert sums[0] == sums[1]
 
 
+@pytest.mark.matrix
 def test_offloads_do_the_work(pair: Pair) -> None:
     before = driver_statistics(pair.a)
     with pair.iperf_server(pair.b):

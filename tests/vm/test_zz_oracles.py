@@ -7,6 +7,8 @@ from tests.oracles import tshark
 from tests.vm.conftest import Captures
 from tests.vm.frames import SPOILER
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.mark.timeout(600)
 def test_tshark_finds_no_bad_frame(captures: Captures) -> None:
