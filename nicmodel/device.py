@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Composition root: one NIC, its parts built and connected. No logic of a part is here."""
 
-from nicmodel.command.caps import FIRMWARE_VERSION
+from random import Random
+
+from nicmodel.command.caps import CONNECTX6DX, FIRMWARE_VERSION, Profile
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
 from nicmodel.faults.injector import Injector, Reach
@@ -10,7 +12,8 @@ from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import CLOCK_AT, COMMAND_TIMEOUT_MS, InitSegment
 from nicmodel.pci.uar import UarDecoder
-from nicmodel.queues.datapath import Datapath, Scheduler
+from nicmodel.queues.arbiter import Arbiter, Policy
+from nicmodel.queues.datapath import Datapath, Scheduler, Settings
 from nicmodel.spec.capabilities import CLOCK_KHZ
 from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer
@@ -66,9 +69,16 @@ class _Life:
             nic.scheduler,
             nic.timestamp,
             nic.tracer,
+            Settings(nic.arbiter, nic.profile.other_lso),
         )
         self.firmware = Firmware(
-            objects, self.datapath, counters, nic.mac, nic.tracer, vectors=VECTORS
+            objects,
+            self.datapath,
+            counters,
+            nic.mac,
+            nic.tracer,
+            profile=nic.profile,
+            vectors=VECTORS,
         )
         self.firmware.carrier(nic.port.up)
         self.commands = CommandInterface(self.firmware, host.memory)
@@ -105,8 +115,9 @@ class Nic:
     """A ConnectX-6 Dx: the transport drives one side (``seam.Device``), the wire the other.
 
     ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too; ``seed`` is
-    that of the run; ``command_timeout_ms`` is how long the firmware asks the driver to wait for a
-    command. ``faults`` is what breaks it.
+    that of the run; ``profile`` and ``arbitration`` say what kind of card it is;
+    ``command_timeout_ms`` is how long the firmware asks the driver to wait for a command.
+    ``faults`` is what breaks it.
     """
 
     def __init__(
@@ -118,12 +129,16 @@ class Nic:
         tracer: Tracer,
         *,
         seed: int = 0,
+        profile: Profile = CONNECTX6DX,
+        arbitration: Policy = Policy.FAIR,
         command_timeout_ms: int = COMMAND_TIMEOUT_MS,
     ) -> None:
         self.name = name
         self.mac = mac
         self.scheduler = scheduler
         self.tracer = tracer
+        self.profile = profile
+        self.arbiter = Arbiter(arbitration, Random(f"{seed}/arbitration/{name}"))
         self.command_timeout_ms = command_timeout_ms
         self.faults = Injector(name, seed, scheduler, tracer)
         self.port = Port(name, self)

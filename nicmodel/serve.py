@@ -112,6 +112,8 @@ class Network:
                 clock,
                 Tracer(spec.name, clock, sinks),
                 seed=topology.run.seed,
+                profile=spec.profile,
+                arbitration=spec.arbitration,
                 command_timeout_ms=spec.command_timeout_ms,
             )
             for spec in topology.nics

@@ -16,12 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nicmodel.command.caps import CONNECTX6DX, PROFILES, Profile
 from nicmodel.entry import Entry, check_known
 from nicmodel.errors import UserError
 from nicmodel.faults.catalogue import Fault
 from nicmodel.faults.words import parse
 from nicmodel.listen import PATH_MAX
 from nicmodel.pci.init_segment import COMMAND_TIMEOUT_MS, COMMAND_TIMEOUT_MS_MAX
+from nicmodel.queues.arbiter import Policy
 
 INTERFACE_NAME_MAX = 15
 """Longest name of a network interface, bytes (IFNAMSIZ without the NUL)."""
@@ -43,6 +45,8 @@ class NicSpec:
     socket: Path
     mac: bytes
     link: str
+    profile: Profile = CONNECTX6DX
+    arbitration: Policy = Policy.FAIR
     command_timeout_ms: int = COMMAND_TIMEOUT_MS
 
 
@@ -142,7 +146,7 @@ def load(path: Path | None, flags: Flags | None = None) -> Topology:
 
 _RUN_KEYS = ("strict", "events", "seed", "control")
 _KEYS: dict[str, tuple[str, ...] | None] = {
-    "nic": ("name", "socket", "mac", "link", "command_timeout_ms"),
+    "nic": ("name", "socket", "mac", "link", "profile", "arbitration", "command_timeout_ms"),
     "switch": ("name",),
     "tap": ("name", "interface", "netns", "switch"),
     "capture": ("port", "file"),
@@ -271,7 +275,9 @@ def _nics(entries: list[Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...
                 raise entry.fault("mac", f"{other.name} has the same one; change one of them")
             if other.socket == socket:
                 raise entry.fault("socket", f"{other.name} has the same one; change one of them")
-        nics.append(NicSpec(name, socket, mac, links[name], _command_timeout(entry)))
+        profile = PROFILES[_choice(entry, "profile", CONNECTX6DX.name, PROFILES)]
+        policy = Policy(_choice(entry, "arbitration", Policy.FAIR, Policy))
+        nics.append(NicSpec(name, socket, mac, links[name], profile, policy, _command_timeout(entry)))
     return tuple(nics)
 
 
@@ -316,6 +322,12 @@ def _switch(entry: Entry, key: str, switches: tuple[str, ...]) -> str:
     switch = entry.text(key, switches[0])
     check_known(f"{entry.place}, {key}", switch, switches)
     return switch
+
+
+def _choice(entry: Entry, key: str, default: str, known: Iterable[str]) -> str:
+    value = entry.text(key, default)
+    check_known(f"{entry.place}, {key}", value, known)
+    return value
 
 
 def _mac(entry: Entry, number: int) -> bytes:

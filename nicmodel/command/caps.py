@@ -6,9 +6,10 @@ e-switch, which has tables for nothing but the filter by MAC address (MPFS): wit
 functions there is nothing to switch. Rate limits, ETS and LAG are not offered.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from nicmodel.offload.segment import OtherLso
 from nicmodel.spec.capabilities import (
     CLOCK_KHZ,
     CmdHcaCap,
@@ -59,6 +60,8 @@ class Profile:
     ethernet: PerProtocolNetworkingOffloadCaps
     flow_table: FlowTableNicCap
     tls: TlsCap
+    other_lso: OtherLso = OtherLso.REPLICATE
+    """What LSO does that no capability tells."""
     boot_pages: int = 4
     init_pages: int = 60
 
@@ -174,5 +177,11 @@ CONNECTX6DX = Profile(
 )
 """A ConnectX-6 Dx with the offloads that the model has."""
 
-PROFILES = {profile.name: profile for profile in (CONNECTX6DX,)}
+TCP_LSO = replace(CONNECTX6DX, name="connectx6dx-tcp-lso", other_lso=OtherLso.REFUSE)
+"""A card whose LSO is for TCP and UDP only, as that of other vendors."""
+
+SEQUENCE_LSO = replace(CONNECTX6DX, name="connectx6dx-sequence-lso", other_lso=OtherLso.SEQUENCE)
+"""A card that numbers the packets of any protocol, as a future one may."""
+
+PROFILES = {profile.name: profile for profile in (CONNECTX6DX, TCP_LSO, SEQUENCE_LSO)}
 """Profiles by name."""

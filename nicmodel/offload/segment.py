@@ -6,11 +6,12 @@ prepares, RFC 9293 for what a segment is.
 
 Per segment: IPv4 total length, identification (+1 each) and header checksum; IPv6 payload length
 (0 on input for a packet beyond 64 KiB); TCP sequence, FIN and PSH on the last one only, CWR on the
-first one only; UDP length; L4 checksum.
+first one only; UDP length; L4 checksum. Of another protocol the L4 header is not touched.
 """
 
 import sys
 from collections.abc import Sequence
+from enum import Enum
 from struct import Struct
 from typing import Any
 
@@ -39,19 +40,41 @@ _NATIVE = 256 if sys.byteorder == "little" else 1
 """Factor, modulo 65535, from a checksum to that of the same bytes read as the machine's words."""
 
 
+class OtherLso(Enum):
+    """What LSO does with an IP protocol that is neither TCP nor UDP."""
+
+    REPLICATE = "replicate"
+    """All frames have the header as it is, with the IP header's length and identification right."""
+    REFUSE = "refuse"
+    """The WQE fails."""
+    SEQUENCE = "sequence"
+    """As REPLICATE, and the 32 bits where TCP has its sequence number advance as TCP's do."""
+
+
 def segment(
-    header: bytes, payload: Sequence[memoryview], mss: int, *, l3: bool, l4: bool
+    header: bytes,
+    payload: Sequence[memoryview],
+    mss: int,
+    *,
+    l3: bool,
+    l4: bool,
+    other: OtherLso = OtherLso.REPLICATE,
 ) -> Train | None:
     """Cut ``payload`` (pieces, in order, not empty) into frames of ``mss`` payload bytes.
 
     Short frames are padded. ``l3`` and ``l4`` ask for checksums. None if the header is not one that
-    can be segmented: no IP, or longer than the inline bytes.
+    can be segmented: no IP, longer than the inline bytes, or of a protocol that ``other`` refuses.
     """
     length = sum(map(len, payload))
     hlen = len(header)
     headers = parse(_without_payload(header), hlen, hlen)
     if headers is None or not headers.ip_version or headers.l4_offset > hlen:
         return None
+    counts_up = headers.ip_proto == IPPROTO_TCP
+    if headers.ip_proto not in L4_CHECKSUM_AT:
+        if other is OtherLso.REFUSE:
+            return None
+        counts_up = other is OtherLso.SEQUENCE and headers.l4_offset + 8 <= hlen
     count = -(-length // mss)
     last = length - (count - 1) * mss
     width = max(ETH_MIN, hlen + mss)
@@ -68,7 +91,7 @@ def segment(
         rows[0, :hlen] = np.frombuffer(start, np.uint8)
     end = _header(header, headers, last, first=count == 1, last=True)
     rows[-1, :hlen] = np.frombuffer(end, np.uint8)
-    checked = _number(rows, hlen, headers, mss, last, l3, l4)
+    checked = _number(rows, hlen, headers, mss, last, counts_up, l3, l4)
     return Train(rows, width, max(ETH_MIN, hlen + last), checked)
 
 
@@ -113,6 +136,7 @@ def _number(
     headers: Headers,
     mss: int,
     last: int,
+    counts_up: bool,
     l3: bool,
     l4: bool,
 ) -> Checked:
@@ -135,7 +159,7 @@ def _number(
         checked = 1
     if not start:
         return CHECKED[checked]
-    if proto == IPPROTO_TCP:
+    if counts_up:
         first = _U32.unpack_from(rows[0], start + 4)[0]
         _column(rows, start + 4, ">u4")[:] = index * mss + first
     field = L4_CHECKSUM_AT.get(proto)

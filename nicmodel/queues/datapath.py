@@ -10,6 +10,7 @@ A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.port import PortState
 from nicmodel.objects.queue import CqConfig, EqConfig, QueueState, RqConfig, SqConfig
 from nicmodel.objects.store import Objects
+from nicmodel.offload.segment import OtherLso
+from nicmodel.queues.arbiter import Arbiter
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.gather import Gather
@@ -35,8 +38,15 @@ from nicmodel.units import CounterSet, Cqn, Eqn, Rqn, Sqn
 TURN = 16
 """WQEs that one send queue may execute before the next one has its turn."""
 
+TURN_OCTETS = 1 << 17
+"""Bytes on the wire after which a turn ends too: two of TCP's large sends."""
+
 TURNS = 16
 """Turns before the event loop sees to other work."""
+
+RUN_OCTETS = 1 << 20
+"""Bytes on the wire after which it does so too. The last WQE may go beyond, by what ``MAX_LSO``
+and ``MAX_SEGMENTS`` permit."""
 
 SHORTEST_PERIOD_US = 1000
 """Completion moderation with a shorter period ends with the batch of work: the event loop's timers
@@ -59,6 +69,14 @@ Queue = Eq | Cq | Sq | Rq
 """What moves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this card behaves where cards differ."""
+
+    arbiter: Arbiter = field(default_factory=Arbiter)
+    other_lso: OtherLso = OtherLso.REPLICATE
+
+
 class Datapath:
     """The moving parts of one NIC; ``created`` is told of each new one."""
 
@@ -73,6 +91,7 @@ class Datapath:
         scheduler: Scheduler,
         timestamp: Callable[[], int],
         tracer: Tracer,
+        settings: Settings | None = None,
     ) -> None:
         self._memory = memory
         self._interrupt = interrupt
@@ -83,7 +102,9 @@ class Datapath:
         self._cqs: dict[Cqn, Cq] = {}
         self._sqs: dict[Sqn, Sq] = {}
         self._rqs: dict[Rqn, Rq] = {}
-        self._rung: dict[Sqn, None] = {}
+        settings = settings or Settings()
+        self._arbiter = settings.arbiter
+        self._other_lso = settings.other_lso
         self._reporting: list[Cq] = []
         self._out_of_buffer: dict[CounterSet, int] = {}
         self._continuing = False
@@ -138,6 +159,7 @@ class Datapath:
             self._cqs[config.cqn],
             self._mac.transmit,
             self._tracer,
+            self._other_lso,
         )
         self.created(sq)
 
@@ -153,14 +175,14 @@ class Datapath:
         """
         self._sqs[sqn].modify(state)
         if state is QueueState.ERR:
-            self._rung[sqn] = None
+            self._arbiter.ring(sqn)
         elif state is QueueState.RST:
-            self._rung.pop(sqn, None)
+            self._arbiter.forget(sqn)
 
     def destroy_sq(self, sqn: Sqn) -> None:
         """Stop it."""
         del self._sqs[sqn]
-        self._rung.pop(sqn, None)
+        self._arbiter.forget(sqn)
 
     def create_rq(self, config: RqConfig) -> None:
         """Create receive queue ``config.rqn`` in state RST; its CQ exists."""
@@ -223,26 +245,28 @@ class Datapath:
     def ring_sq(self, sqn: Sqn) -> None:
         """SQ doorbell: the doorbell record has moved. Executed by ``run``."""
         if sqn in self._sqs:
-            self._rung[sqn] = None
+            self._arbiter.ring(sqn)
         else:
             self._tracer.emit(DoorbellIgnored("SQ", sqn, "no such queue"))
 
     def run(self) -> None:
         """Serve the send queues whose doorbell rang, then report completions.
 
-        Round robin, ``TURN`` WQEs at a time; what is left after ``TURNS`` turns is done when the
-        event loop comes back.
+        The arbiter says who is next; a turn ends after ``TURN`` WQEs or ``TURN_OCTETS``. What is
+        left after ``TURNS`` turns or ``RUN_OCTETS`` is done when the event loop comes back.
         """
-        rung = self._rung
-        turns = TURNS
-        while rung and turns:
+        arbiter = self._arbiter
+        turns, octets = TURNS, RUN_OCTETS
+        while arbiter and turns and octets > 0:
             turns -= 1
-            sqn = next(iter(rung))
-            del rung[sqn]
+            sqn = arbiter.next()
             sq = self._sqs.get(sqn)
-            if sq is not None and sq.run(TURN):
-                rung[sqn] = None
-        if rung and not self._continuing:
+            if sq is not None:
+                before = sq.octets
+                if sq.run(TURN, TURN_OCTETS):
+                    arbiter.again(sqn)
+                octets -= sq.octets - before
+        if arbiter and not self._continuing:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
         if self._reporting or self._lro:
@@ -280,7 +304,7 @@ class Datapath:
             cq.broken = True
         for queues in (self._eqs, self._cqs, self._sqs, self._rqs):
             queues.clear()
-        self._rung.clear()
+        self._arbiter.clear()
         self._reporting.clear()
         self._lro.clear()
         self._out_of_buffer.clear()

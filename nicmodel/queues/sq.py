@@ -16,7 +16,7 @@ from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, SqConfig
 from nicmodel.offload.checksum import insert_l3, insert_l4
 from nicmodel.offload.parse import parse
-from nicmodel.offload.segment import MAX_SEGMENTS, segment
+from nicmodel.offload.segment import MAX_SEGMENTS, OtherLso, segment
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
@@ -80,9 +80,12 @@ class Sq:
         cq: Cq,
         egress: Egress,
         tracer: Tracer,
+        other_lso: OtherLso = OtherLso.REPLICATE,
     ) -> None:
         wq = config.wq
         self.config = config
+        self.octets = 0
+        """Bytes sent since it was created, without FCS."""
         self.state = QueueState.RST
         self.consumer = 0
         self._ring = Ring(memory, wq.buffer, wq.log_size, wq.log_stride)
@@ -90,6 +93,7 @@ class Sq:
         self._gather = gather
         self._cq = cq
         self._egress = egress
+        self._other_lso = other_lso
         self._tracer = tracer
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
         self._verbs = self._all_verbs()
@@ -118,8 +122,10 @@ class Sq:
             verbs[WqeOpcode.UMR] = self._umr
         return verbs
 
-    def run(self, budget: int) -> bool:
+    def run(self, budget: int, octets: int) -> bool:
         """Execute at most ``budget`` WQEs; true if posted WQEs are left.
+
+        None is begun once ``octets`` bytes have been sent.
 
         Only the doorbell record says how far the driver has posted: WQEs behind it are not read,
         for the driver still writes the completion flag into the last one.
@@ -134,8 +140,9 @@ class Sq:
         if (producer - self.consumer) & 0xFFFF > self._ring.size:
             self._fail_queue(f"the doorbell record says {producer}, behind the ring's end")
             return False
+        limit = self.octets + octets
         while self.consumer != producer:
-            if not budget:
+            if not budget or self.octets >= limit:
                 return True
             budget -= 1
             self._step((producer - self.consumer) & 0xFFFF)
@@ -232,8 +239,7 @@ class Sq:
         for piece in pieces:
             frame += piece
         if size & ETH_INSERT_VLAN:
-            tpid = 0x88A8 if size & ETH_INSERT_SVLAN else 0x8100
-            frame[12:12] = (tpid << 16 | start).to_bytes(4, "big")
+            _insert_vlan(frame, size, start)
         self._transmit(frame, cs_flags)
 
     def _transmit(self, frame: bytearray, cs_flags: int) -> None:
@@ -242,17 +248,16 @@ class Sq:
             if len(frame) < 14:
                 raise QueueFault("no Ethernet header", CqeSyndrome.LOCAL_LENGTH_ERR)
             frame.extend(bytes(ETH_MIN - len(frame)))
-        if not cs_flags & (_L3 | _L4):
-            self._egress(Frame(frame))
-            return
-        headers = parse(frame, len(frame))
-        checked = 0
-        if headers is not None and headers.ip_version:
-            if cs_flags & _L3:
-                insert_l3(frame, headers)
-                checked = 1
-            if cs_flags & _L4 and insert_l4(frame, headers):
-                checked |= 2
+        self.octets += len(frame)
+        headers, checked = None, 0
+        if cs_flags & (_L3 | _L4):
+            headers = parse(frame, len(frame))
+            if headers is not None and headers.ip_version:
+                if cs_flags & _L3:
+                    insert_l3(frame, headers)
+                    checked = 1
+                if cs_flags & _L4 and insert_l4(frame, headers):
+                    checked |= 2
         self._egress(Frame(frame, CHECKED[checked], headers))
 
     def _lso(self, wqe: bytes) -> None:
@@ -275,9 +280,13 @@ class Sq:
             )
         if len(header) + mss > MAX_FRAME:
             raise QueueFault("the segments are too long", CqeSyndrome.LOCAL_LENGTH_ERR)
-        train = segment(header, payload, mss, l3=bool(cs_flags & _L3), l4=bool(cs_flags & _L4))
+        l3, l4 = bool(cs_flags & _L3), bool(cs_flags & _L4)
+        train = segment(header, payload, mss, l3=l3, l4=l4, other=self._other_lso)
         if train is None:
-            raise QueueFault("LSO of a header that is not IP", CqeSyndrome.LOCAL_QP_OP_ERR)
+            raise QueueFault(
+                "LSO of a header that this card does not segment", CqeSyndrome.LOCAL_QP_OP_ERR
+            )
+        self.octets += train.octets
         self._egress(train)
 
     def _umr(self, wqe: bytes) -> None:
@@ -288,8 +297,17 @@ class Sq:
         """ENHANCED_MPSW: every data segment is a complete frame."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        cs_flags = wqe[_ETH_AT + 4]
+        cs_flags, _, _, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
         for piece in self._gather.segments(wqe, _DATA_AT):
             if len(piece) > MAX_FRAME:
                 raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
-            self._transmit(bytearray(piece), cs_flags)
+            frame = bytearray(piece)
+            if size & ETH_INSERT_VLAN:
+                _insert_vlan(frame, size, start)
+            self._transmit(frame, cs_flags)
+
+
+def _insert_vlan(frame: bytearray, kind: int, tci: int) -> None:
+    """Put a tag behind the addresses; ``kind`` is ``insert.type``."""
+    tpid = 0x88A8 if kind & ETH_INSERT_SVLAN else 0x8100
+    frame[12:12] = (tpid << 16 | tci).to_bytes(4, "big")

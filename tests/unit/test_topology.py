@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nicmodel.command.caps import TCP_LSO
 from nicmodel.errors import UserError
+from nicmodel.queues.arbiter import Policy
 from nicmodel.topology import CaptureSpec, Flags, NicSpec, RunSpec, TapSpec, load
 
 WHOLE = """
@@ -52,6 +54,14 @@ def write(folder: Path, text: str) -> Path:
     path = folder / "net.toml"
     path.write_text(text)
     return path
+
+
+def test_which_card_it_is(tmp_path: Path) -> None:
+    text = '[[nic]]\nname = "a"\nsocket = "/a"\n'
+    text += 'profile = "connectx6dx-tcp-lso"\narbitration = "random"\n'
+    (nic,) = load(write(tmp_path, text)).nics
+    assert nic.profile is TCP_LSO
+    assert nic.arbitration is Policy.RANDOM
 
 
 def test_whole_file(tmp_path: Path) -> None:
@@ -146,6 +156,8 @@ MISTAKES = {
     nic('mac = "00:00:00:00:00:00"'): "mac: 00:00:00:00:00:00 cannot be that of a NIC; write",
     nic('link = "sw1"'): "[[nic]] 1, link: sw1 is unknown; did you mean sw0?",
     nic('link = "a"'): "[[nic]] 1, link: a cannot be cabled to itself; name another one",
+    nic('profile = "connectx6"'): "[[nic]] 1, profile: connectx6 is unknown; did you mean connectx",
+    nic('arbitration = "fare"'): "[[nic]] 1, arbitration: fare is unknown; did you mean fair?",
     nic(name="a b"): "[[nic]] 1, name: 'a b' is no name; use at most 32 letters, digits, '.', '_'",
     nic(name="sw0"): "sw0 is the name of the switch; choose another one",
     nic() + nic(): "net.toml, [[nic]] 2, name: a is used before; choose another one",

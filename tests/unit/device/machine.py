@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
+from nicmodel.command.caps import CONNECTX6DX, Profile
 from nicmodel.device import Nic
 from nicmodel.memory import GuestMemory, MemoryRegion
+from nicmodel.queues.arbiter import Policy
 from nicmodel.spec import commands as c
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.trace.tracer import ListSink, Tracer
@@ -128,12 +130,29 @@ class BarPort:
 class Machine(Lifecycle):
     """Guest memory, driver and NIC."""
 
-    def __init__(self, name: str, mac: bytes, loop: Loop, *, extra: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        mac: bytes,
+        loop: Loop,
+        *,
+        extra: int = 0,
+        profile: Profile = CONNECTX6DX,
+        arbitration: Policy = Policy.FAIR,
+    ) -> None:
         """``extra``: bytes of rings, and of buffers, that more than a few channels need."""
         self.loop = loop
         self.regions = REGIONS if not extra else _regions(extra)
         self.sink = ListSink()
-        self.nic = Nic(name, mac, loop, loop.clock, Tracer(name, loop.clock, (self.sink,)))
+        self.nic = Nic(
+            name,
+            mac,
+            loop,
+            loop.clock,
+            Tracer(name, loop.clock, (self.sink,)),
+            profile=profile,
+            arbitration=arbitration,
+        )
         self.frontend = InMemoryFrontend(self.nic, ())
         self.memory = GuestMemory()
         """As the CPU sees it, whatever the device may reach."""
@@ -368,9 +387,14 @@ class Machine(Lifecycle):
 class Pair:
     """Two machines on one cable."""
 
-    def __init__(self, channels: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int = 2,
+        profile: Profile = CONNECTX6DX,
+        arbitration: Policy = Policy.FAIR,
+    ) -> None:
         self.loop = Loop()
-        self.a = Machine("a", b"\2\0\0\0\0\1", self.loop)
+        self.a = Machine("a", b"\2\0\0\0\0\1", self.loop, profile=profile, arbitration=arbitration)
         self.b = Machine("b", b"\2\0\0\0\0\2", self.loop)
         self.fabric = Fabric(Tracer("wire", self.loop.clock))
         self.link = Link(self.fabric, self.a.nic.port, self.b.nic.port)

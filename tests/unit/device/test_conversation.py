@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from nicmodel.command.caps import CONNECTX6DX, SEQUENCE_LSO, TCP_LSO, Profile
 from nicmodel.frame import Frame
+from nicmodel.queues.arbiter import Policy
+from nicmodel.queues.datapath import RUN_OCTETS
 from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import Cqc, QueueState, Rqc, RxHashFieldSelect, RxHashFn, Tirc
 from nicmodel.spec.opcodes import CommandOpcode as Op
@@ -223,6 +226,82 @@ def test_merging_that_is_not_offered_is_refused(pair: Pair, context: Tirc) -> No
     request = c.ModifyTirIn(tirn=pair.b.tirs[0], bitmask=bitmask, ctx=context)
     with pytest.raises(Refused):
         pair.b.run(Op.MODIFY_TIR, request, c.Done)
+
+
+def other_lso(pair: Pair, payload: bytes) -> None:
+    """LSO of IP protocol 253 with a header of 40 bytes."""
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 60, 0xFFFF, 0x4000, 64, 253, 0) + IP_A + IP_B
+    header = ethernet(B, A, 0x0800, ip + bytes(range(40)))
+    body = eth_segment(cs=BOTH_SUMS, mss=1420, inline=header) + pair.a.segment(payload)
+    pair.a.send(LSO, body)
+
+
+@pytest.mark.parametrize("profile", [CONNECTX6DX, SEQUENCE_LSO])
+def test_lso_of_another_protocol_replicates_its_header(profile: Profile) -> None:
+    pair = Pair(profile=profile)
+    posted = post_everywhere(pair.b)
+    payload = bytes(i * 11 % 253 for i in range(2 * 1420 + 1))
+    other_lso(pair, payload)
+    frames = [got for got, _ in take(pair.b, posted)]
+    assert b"".join(got[74:] for got in frames)[: len(payload)] == payload
+    first = int.from_bytes(bytes(range(4, 8)), "big")
+    for number, got in enumerate(frames):
+        length, ident = struct.unpack_from(">HH", got, 16)
+        assert length == 60 + (1420 if number < 2 else 1)
+        assert ident == (0xFFFF + number) & 0xFFFF
+        assert ones(got[14:34]) == 0xFFFF
+        counted = first + number * 1420 if profile is SEQUENCE_LSO else first
+        assert got[34:74] == bytes(range(4)) + counted.to_bytes(4, "big") + bytes(range(8, 40))
+    assert not faults(pair)
+
+
+def test_a_card_for_tcp_alone_refuses_other_protocols() -> None:
+    pair = Pair(profile=TCP_LSO)
+    posted = post_everywhere(pair.b)
+    other_lso(pair, bytes(3000))
+    assert take(pair.b, posted) == []
+    (cqe,) = pair.a.poll(pair.a.sent_cq())
+    assert cqe[0x3F] >> 4 == 13
+    assert cqe[0x37] == 2
+    assert [type(fault) for fault in faults(pair)] == [QueueError]
+
+
+@pytest.mark.parametrize(
+    ("policy", "order"),
+    [
+        (Policy.FAIR, [0] * 16 + [1] * 16 + [0] * 4 + [1] * 4),
+        (Policy.GREEDY, [0] * 20 + [1] * 20),
+        (Policy.REVERSE, [1] * 16 + [0] * 16 + [1] * 4 + [0] * 4),
+    ],
+)
+def test_a_policy_orders_the_queues(policy: Policy, order: list[int]) -> None:
+    pair = Pair(arbitration=policy)
+    a = pair.a
+    posted = post_everywhere(pair.b)
+    for channel in range(2):
+        for _ in range(20):
+            a.put(a.sq(channel), SEND, eth_segment() + a.segment(datagram(bytes([channel]) * 60)))
+        doorbell = struct.pack(">II", 0, a.sq(channel).number << 8)
+        a.frontend.post(a.page() + 0x800, doorbell)
+    a.frontend.flush()
+    pair.loop.run()
+    assert [got[42] for got, _ in take(pair.b, posted)] == order
+
+
+def test_one_run_is_bounded_in_bytes(pair: Pair) -> None:
+    """Large sends of one guest must not hold the event loop for seconds."""
+    a = pair.a
+    header = ethernet(B, A, 0x0800, tcp(IP_A, IP_B, 4000, 80, b""))
+    body = eth_segment(mss=1000, inline=header) + a.segment(bytes(60_000)) * 4
+    for _ in range(40):
+        a.put(a.sq(), LSO, body)
+    counts = a.nic.port.counts
+    a.frontend.post(a.page() + 0x800, struct.pack(">II", 0, a.sq().number << 8))
+    a.frontend.flush()
+    before = counts.sent_octets
+    assert RUN_OCTETS <= before < RUN_OCTETS + 300_000
+    pair.loop.run()
+    assert counts.sent_octets == 40 * 240 * 1054
 
 
 def test_mpsw_carries_a_frame_in_each_segment(pair: Pair) -> None:

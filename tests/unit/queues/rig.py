@@ -162,7 +162,7 @@ class Rig:
         """Move the send doorbell record and let the queue run."""
         value = self.posted if producer is None else producer
         self.memory.store_be32(DBR_AT + 4, value & 0xFFFF)
-        while self.sq.run(16):
+        while self.sq.run(16, 1 << 30):
             pass
 
     def cqes(self) -> list[bytes]:

@@ -76,6 +76,47 @@ def test_vlan_insertion(rig: Rig) -> None:
     assert bytes(sent.data) == frame[:12] + b"\x81\0\x20\x05" + frame[12:]
 
 
+@pytest.mark.parametrize(("kind", "tpid"), [(0x8000, b"\x81\0"), (0x8001, b"\x88\xa8")])
+@pytest.mark.parametrize("opcode", [SEND, MPSW])
+def test_each_kind_of_tag_is_inserted(rig: Rig, opcode: int, kind: int, tpid: bytes) -> None:
+    frame = ipv4_udp(b"p" * 40)
+    rig.post(opcode, eth_segment(cs=0xC0, insert=kind << 16 | 0x2005) + rig.seg(frame))
+    rig.post(opcode, eth_segment(cs=0xC0) + rig.seg(frame))
+    rig.ring()
+    tagged, plain = (bytes(next(t.frames()).data) for t in rig.sent)
+    assert tagged == plain[:12] + tpid + b"\x20\x05" + plain[12:]
+
+
+@pytest.mark.parametrize("inline", [14, 18, 34, 42, 60])
+@pytest.mark.parametrize("in_wqe", [False, True])
+def test_how_much_is_inline_makes_no_difference(rig: Rig, inline: int, in_wqe: bool) -> None:
+    """Inline modes L2, IP and TCP_UDP, and more; the rest gathered, or inline data."""
+    frame = ipv4_udp(bytes(range(60)))
+    rest = frame[inline:]
+    if in_wqe:
+        segment = struct.pack(">I", len(rest) | 0x80000000) + rest
+        segments = segment.ljust(-(-len(segment) // 16) * 16, b"\0")
+    else:
+        segments = rig.seg(rest[:7]) + rig.seg(rest[7:])
+    rig.post(SEND, eth_segment(cs=0xC0, inline=frame[:inline]) + segments)
+    rig.post(SEND, eth_segment(cs=0xC0) + rig.seg(frame))
+    rig.ring()
+    split, whole = (bytes(next(t.frames()).data) for t in rig.sent)
+    assert split == whole
+
+
+def test_a_turn_ends_when_enough_bytes_are_sent(rig: Rig) -> None:
+    body = eth_segment() + rig.seg(MACS + b"\x12\x34" + bytes(986))
+    for _ in range(8):
+        rig.post(SEND, body)
+    rig.memory.store_be32(DBR_AT + 4, rig.posted)
+    assert rig.sq.run(16, 2500)
+    assert len(rig.sent) == 3, "the third one goes beyond"
+    assert rig.sq.octets == 3000
+    assert not rig.sq.run(16, 5000)
+    assert len(rig.sent) == 8
+
+
 def test_checksums_are_inserted_when_asked_for(rig: Rig) -> None:
     frame = ipv4_udp(b"payload")
     rig.post(SEND, eth_segment(cs=0xC0) + rig.seg(frame))
@@ -303,7 +344,7 @@ def test_memory_that_goes_away_stops_the_queue(rig: Rig) -> None:
     assert rig.rq.state is QueueState.ERR
     rig.memory.enabled = True
     rig.memory.unmap(0, RAM)
-    rig.sq.run(16)
+    rig.sq.run(16, 1 << 30)
     assert rig.sq.state is QueueState.ERR
 
 
@@ -325,7 +366,7 @@ def test_no_wqe_makes_the_queue_fail(wqes: list[bytes], producer: int, opcode: i
         at += -(-len(wqe) // 64) * 64
     rig.memory.store_be32(DBR_AT + 4, producer % 70)
     for _ in range(10):
-        if not rig.sq.run(16):
+        if not rig.sq.run(16, 1 << 30):
             break
     else:
         pytest.fail("the queue does not come to an end")
