@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -277,7 +277,9 @@ def _nics(entries: list[Entry], switches: tuple[str, ...]) -> tuple[NicSpec, ...
                 raise entry.fault("socket", f"{other.name} has the same one; change one of them")
         profile = PROFILES[_choice(entry, "profile", CONNECTX6DX.name, PROFILES)]
         policy = Policy(_choice(entry, "arbitration", Policy.FAIR, Policy))
-        nics.append(NicSpec(name, socket, mac, links[name], profile, policy, _command_timeout(entry)))
+        nics.append(
+            NicSpec(name, socket, mac, links[name], profile, policy, _command_timeout(entry))
+        )
     return tuple(nics)
 
 
