@@ -8,7 +8,6 @@ of the CQEs of a WQE always add up to its number: only then does the driver take
 """
 
 from struct import Struct
-from typing import NamedTuple
 
 from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.memory import GuestMemory
@@ -32,12 +31,23 @@ _TAG = 4
 """Length of a VLAN tag, bytes."""
 
 
-class _Done(NamedTuple):
-    """Frames that are written and not completed: the fields of their CQEs."""
+def _cut(
+    key: TranslatedKey, where: int, frame: memoryview, addrs: list[int], pieces: list[memoryview]
+) -> None:
+    """Append the pieces of a frame that lie in one page each, and their guest addresses.
 
-    sums: list[int]
-    byte_cnts: list[int]
-    counters: list[int]
+    ``where`` counts bytes from the start of the key's first page.
+    """
+    table, shift = key.table, key.page_shift
+    page = 1 << shift
+    done, length = 0, len(frame)
+    while done < length:
+        offset = where & page - 1
+        piece = frame[done : done + page - offset]
+        addrs.append((table[where >> shift] & -page) + offset)
+        pieces.append(piece)
+        done += len(piece)
+        where += len(piece)
 
 
 class StridingRq(Rq):
@@ -79,70 +89,85 @@ class StridingRq(Rq):
         """Write each frame into strides and complete it; arguments as for ``Rq.receive``."""
         if self.state is not QueueState.RDY:
             return
-        number, shift, round_up, lead = self._number, self._shift, self._round_up, self._lead
-        write = self._memory.write
-        done = _Done([], [], [])
+        if strip:
+            frames = [memoryview(b"".join((frame[:12], frame[12 + _TAG :]))) for frame in frames]
+        at, count = 0, len(frames)
         try:
-            if self._stride < number:
+            if self._stride < self._number:
                 self._bind()  # the key may have changed since the last call
-            for frame, check_sum in zip(frames, sums, strict=True):
-                data = b"".join((frame[:12], frame[12 + _TAG :])) if strip else frame
-                length = len(data)
-                strides = length + round_up >> shift
-                if self._stride + strides > number:
-                    self._complete(cqe, done)
-                    if not self._advance(strides):
-                        self.out_of_buffer += 1
-                        continue
-                for check in self._checks:
-                    check()
-                stride = self._stride
-                addr = self._addr + (stride << shift) + lead
-                key = self._key
-                if key is None:
-                    write(self._gather.translate(self._lkey, addr, length), data)
-                else:
-                    mask = (1 << key.page_shift) - 1
-                    offset = addr & mask
-                    if offset + length <= mask + 1:
-                        page = key.table[(addr >> key.page_shift) - (key.start >> key.page_shift)]
-                        write((page & ~mask) + offset, data)
-                    else:
-                        self._write(key, addr, data)
-                done.sums.append(check_sum)
-                done.byte_cnts.append(strides << 16 | length)
-                done.counters.append(stride)
-                self._use(strides)
+            while at < count:
+                done = 0
+                if count - at >= MANY and not self._checks:
+                    done = self._receive_run(frames[at:], cqe, sums[at:])
+                if not done:
+                    self._receive_one(frames[at], cqe, sums[at])
+                    done = 1
+                at += done
         except QueueFault as fault:
-            self._complete(cqe, done)
             self._fail(self._wqe or 0, str(fault), fault.syndrome)
         except DmaFault as fault:
-            self._complete(cqe, done)
             self._fail(self._wqe or 0, str(fault), CqeSyndrome.LOCAL_PROT_ERR)
-        else:
-            self._complete(cqe, done)
 
-    def _complete(self, cqe: bytearray, done: _Done) -> None:
-        """Post the CQEs of the frames that lie in the WQE in use, and forget them."""
+    def _receive_one(self, frame: memoryview, cqe: bytearray, check_sum: int) -> None:
+        length = len(frame)
+        strides = length + self._round_up >> self._shift
+        if self._stride + strides > self._number and not self._advance(strides):
+            self.out_of_buffer += 1
+            return
+        for check in self._checks:
+            check()
+        stride = self._stride
+        addr = self._addr + (stride << self._shift) + self._lead
+        key = self._key
+        if key is None:
+            self._memory.write(self._gather.translate(self._lkey, addr, length), frame)
+        else:
+            addrs: list[int] = []
+            pieces: list[memoryview] = []
+            _cut(key, addr - (key.start & -1 << key.page_shift), frame, addrs, pieces)
+            self._memory.scatter(addrs, pieces)
         _U16.pack_into(cqe, _WQE_ID, self._wqe or 0)
-        if len(done.sums) >= MANY:
-            self._cq.post_many(cqe, *done)
-        else:
-            for differs in zip(*done, strict=True):
-                check_sum, byte_cnt, counter = differs
-                _U16.pack_into(cqe, _CHECK_SUM, check_sum)
-                _U32.pack_into(cqe, _BYTE_CNT, byte_cnt)
-                _U16.pack_into(cqe, _WQE_COUNTER, counter)
-                self._cq.post(cqe)
-        for fields in done:
-            fields.clear()
+        _U16.pack_into(cqe, _CHECK_SUM, check_sum)
+        _U32.pack_into(cqe, _BYTE_CNT, strides << 16 | length)
+        _U16.pack_into(cqe, _WQE_COUNTER, stride)
+        self._use(strides)
+        self._cq.post(cqe)
 
-    def _write(self, key: TranslatedKey, addr: int, data: bytes | memoryview) -> None:
-        """Copy ``data`` to an address that spans pages."""
-        done = 0
-        for found, room in key.pieces(addr, len(data)):
-            self._memory.write(found, data[done : done + room])
-            done += room
+    def _receive_run(self, frames: list[memoryview], cqe: bytearray, sums: list[int]) -> int:
+        """The same for as many frames as the WQE in use can hold, at once; how many they are."""
+        key, stride = self._key, self._stride
+        if key is None or stride == self._number:
+            return 0
+        number, shift, round_up = self._number, self._shift, self._round_up
+        table, page_shift = key.table, key.page_shift
+        page = 1 << page_shift
+        mask = page - 1
+        origin = self._addr + self._lead - (key.start & ~mask)
+        addrs: list[int] = []
+        pieces: list[memoryview] = []
+        byte_cnts: list[int] = []
+        starts: list[int] = []
+        for frame in frames:
+            length = len(frame)
+            strides = length + round_up >> shift
+            if stride + strides > number:
+                break
+            where = origin + (stride << shift)
+            offset = where & mask
+            if offset + length <= page:
+                addrs.append((table[where >> page_shift] & ~mask) + offset)
+                pieces.append(frame)
+            else:
+                _cut(key, where, frame, addrs, pieces)
+            byte_cnts.append(strides << 16 | length)
+            starts.append(stride)
+            stride += strides
+        if starts:
+            self._memory.scatter(addrs, pieces)
+            _U16.pack_into(cqe, _WQE_ID, self._wqe or 0)
+            self._use(stride - self._stride)
+            self._cq.post_many(cqe, sums[: len(starts)], byte_cnts, starts)
+        return len(starts)
 
     def _use(self, strides: int) -> None:
         self._stride += strides

@@ -167,6 +167,32 @@ def test_the_driver_rebuilds_one_right_packet(v6: bool, mss: int, vlan: bytes) -
     assert packet[headers.l3_offset + (7 if v6 else 8)] == 62
 
 
+@pytest.mark.parametrize("change", [{"seq": 3}, {"flags": ACK | PSH}, {"flags": ACK | FIN}])
+@pytest.mark.parametrize("at", [1, 9, 19])
+def test_a_train_with_an_odd_segment_is_not_taken_at_once(change: dict[str, int], at: int) -> None:
+    rq, lro = queue(), Lro()
+    frames, sent = [], []
+    for number in range(20):
+        fields = {"seq": 100 * number, "flags": ACK}
+        if number == at:
+            fields = fields | change
+        payload = bytes([number]) * 100
+        frames.append(segment(fields["seq"], payload, flags=fields["flags"]))
+        sent.append((fields["seq"], payload))
+    offer(lro, rq, *frames)
+    lro.flush()
+    assert len(rq.got) > 1 or at == 19
+    got = []
+    for frame, cqe, check_sum, _ in rq.got:
+        packet = as_driver(frame, cqe, check_sum) if cqe.lro_num_seg else frame
+        headers = parse(packet, len(packet))
+        assert headers is not None
+        (seq,) = struct.unpack_from(">I", packet, headers.l4_offset + 4)
+        data = payload_of(packet)
+        got += [(seq + at, data[at : at + 100]) for at in range(0, len(data), 100)]
+    assert got == sent
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
