@@ -80,6 +80,7 @@ def test_the_driver_chooses_striding_queues(pair: Pair) -> None:
     assert "StrdRq(1)" in pair.b.kernel_log()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("value", ["off", "on"])
 def test_traffic_with_striding_queues_off_and_on(pair: Pair, value: str) -> None:
     with private_flag(pair.b, "rx_striding_rq", value):
@@ -150,6 +151,7 @@ KINDS: dict[str, tuple[Maker, str, str, str]] = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stack_takes_right_checksums_and_finds_wrong_ones(erring: Pair, kind: str) -> None:
     """The device only reports; what is wrong must reach the kernel as not verified."""
@@ -256,6 +258,7 @@ def test_lro_is_off_until_asked_for(pair: Pair) -> None:
     assert "large-receive-offload: off\n" in pair.b.run(["ethtool", "-k", IFACE]).stdout
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_lro_merges_and_every_byte_arrives(pair: Pair, family: str) -> None:
     address = pair.v4(pair.b) if family == "v4" else f"[{pair.v6(pair.b)}]"
