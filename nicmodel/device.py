@@ -80,7 +80,7 @@ class _Life:
             profile=nic.profile,
             vectors=VECTORS,
         )
-        self.firmware.carrier(nic.port.up)
+        self.firmware.carrier(nic.port.up, nic.port.speed)
         self.commands = CommandInterface(self.firmware, host.memory)
         self.init_segment = InitSegment(
             host.bar,
@@ -199,9 +199,9 @@ class Nic:
             self._life.datapath.receive(traffic)
 
     def carrier(self, up: bool) -> None:
-        """The link came up or went down."""
+        """The link came up, went down, or has another speed."""
         if self._life is not None:
-            self._life.firmware.carrier(up)
+            self._life.firmware.carrier(up, self.port.speed)
 
     def _begin(self, host: Host, cause: str) -> None:
         self.tracer.emit(DeviceReset(cause))

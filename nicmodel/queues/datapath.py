@@ -96,6 +96,7 @@ class Datapath:
         self._memory = memory
         self._interrupt = interrupt
         self._scheduler = scheduler
+        self._timestamp = timestamp
         self._tracer = tracer
         self._gather = Gather(memory, objects)
         self._eqs: dict[Eqn, Eq] = {}
@@ -158,6 +159,7 @@ class Datapath:
             self._gather,
             self._cqs[config.cqn],
             self._mac.transmit,
+            self._timestamp,
             self._tracer,
             self._other_lso,
         )

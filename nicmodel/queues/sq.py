@@ -40,6 +40,10 @@ _CTRL = Struct(">II3xBI")
 """``CtrlSeg`` as the hot path reads it: opmod_idx_opcode, qpn_ds, fm_ce_se, imm."""
 _ETH = Struct(">4xBBHIHH")
 """``EthSeg`` from cs_flags on: cs_flags, swp_flags, mss, metadata, inline size, inline start."""
+_TIME = Struct(">Q")
+_TIME_AT = 0x30
+_TIME_MASK = (1 << 64) - 1
+"""``timestamp`` of the CQE: when the WQE was done, in ticks of the internal timer."""
 _ETH_AT = 0x10
 _INLINE_AT = 0x1E
 _DATA_AT = 0x20
@@ -79,6 +83,7 @@ class Sq:
         gather: Gather,
         cq: Cq,
         egress: Egress,
+        timestamp: Callable[[], int],
         tracer: Tracer,
         other_lso: OtherLso = OtherLso.REPLICATE,
     ) -> None:
@@ -94,6 +99,7 @@ class Sq:
         self._cq = cq
         self._egress = egress
         self._other_lso = other_lso
+        self._timestamp = timestamp
         self._tracer = tracer
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
         self._verbs = self._all_verbs()
@@ -185,6 +191,7 @@ class Sq:
 
     def _complete(self, opcode: int, index: int) -> None:
         cqe = self._cqe
+        _TIME.pack_into(cqe, _TIME_AT, self._timestamp() & _TIME_MASK)
         cqe[0x38] = opcode
         cqe[0x3C] = index >> 8
         cqe[0x3D] = index & 0xFF

@@ -19,7 +19,7 @@ class Endpoint(Protocol):
         """Take what has arrived."""
 
     def carrier(self, up: bool) -> None:
-        """The link came up or went down."""
+        """The link came up, went down, or has another speed."""
 
 
 class Line(Protocol):
@@ -60,13 +60,15 @@ class PortCounts:
 class Port:
     """A named attachment point. ``owner`` gets what arrives and hears of the carrier.
 
-    It has carrier (``up``) when it is connected to a line whose both ends are enabled.
+    It has carrier (``up``) when it is connected to a line whose both ends are enabled. ``speed`` is
+    that of the line in Mbit/s, None if the line takes any.
     """
 
     def __init__(self, name: str, owner: Endpoint) -> None:
         self.name = name
         self.counts = PortCounts()
         self.up = False
+        self.speed: int | None = None
         self.enabled = True
         self._owner = owner
         self._line: Line | None = None
@@ -117,3 +119,9 @@ class Port:
         if up is not self.up:
             self.up = up
             self._owner.carrier(up)
+
+    def pace(self, speed: int | None) -> None:
+        """Called by the line: its speed is ``speed`` Mbit/s from now on; None: it takes any."""
+        if speed != self.speed:
+            self.speed = speed
+            self._owner.carrier(self.up)

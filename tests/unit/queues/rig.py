@@ -80,6 +80,7 @@ class Rig:
     def __init__(self) -> None:
         self.memory = GuestMemory.anonymous([MemoryRegion(0, RAM)])
         self.vectors: list[int] = []
+        self.time = 0
         self.sent: list[Traffic] = []
         self.events: list[tuple[int, int, bytes]] = []
         self.sink = ListSink()
@@ -119,6 +120,7 @@ class Rig:
             gather,
             self.cq,
             self.sent.append,
+            lambda: self.time,
             self.tracer,
         )
         self.sq.modify(QueueState.RDY)

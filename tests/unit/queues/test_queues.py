@@ -43,6 +43,13 @@ def test_nop_completes_with_the_index_of_its_first_wqebb(rig: Rig) -> None:
     assert counter(second) == third == 3
 
 
+def test_a_completion_says_when(rig: Rig) -> None:
+    rig.time = 0x1_2345_6789_ABCD
+    rig.post(NOP)
+    rig.ring()
+    assert int.from_bytes(rig.cqes()[0][0x30:0x38], "big") == rig.time
+
+
 def test_completion_counter_is_sixteen_bit_and_not_masked(rig: Rig) -> None:
     for _ in range(150):
         last = rig.post(NOP)
