@@ -173,6 +173,8 @@ def _add_serve(commands: Any) -> None:
           socket = "/run/a.sock"
           mac = "02:00:00:00:00:01"
           link = "sw0"
+          profile = "connectx6dx"  # or connectx6dx-tcp-lso, connectx6dx-sequence-lso
+          arbitration = "fair"  # between send queues; or greedy, reverse, random
           [[switch]]
           name = "sw0"
           [[tap]]

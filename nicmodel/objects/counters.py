@@ -92,7 +92,12 @@ class WireDirection:
     def count(self, head: bytes | bytearray, traffic: WireTraffic) -> None:
         """Count traffic that begins with ``head`` by class and priority."""
         packets, octets = traffic.count, traffic.octets
-        self.by_class.count(head[:6], packets, octets)
+        if head[0] & 1:
+            self.by_class.count(head[:6], packets, octets)
+        else:
+            unicast = self.by_class.unicast
+            unicast.packets += packets
+            unicast.octets += octets
         if head[12:14] in _TAGS and len(head) > _TCI:
             priority = self.tagged[head[_TCI] >> 5]
             priority.packets += packets

@@ -54,7 +54,7 @@ def insert_l4(frame: bytearray, headers: Headers) -> bool:
     if at is None or not headers.l4_offset or headers.frag:
         return False
     start, end = headers.l4_offset, headers.l3_end
-    _U16.pack_into(frame, start + at, 0)
+    frame[start + at : start + at + 2] = b"\0\0"
     total = pseudo_sum(headers, headers.ip_proto, end - start)
     total = (total + ones_sum(memoryview(frame)[start:end])) % 65535
     value = 65535 - total

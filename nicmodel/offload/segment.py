@@ -31,6 +31,9 @@ MAX_SEGMENTS = 1 << 14
 """Most frames that one LSO may become; *assumption*. TCP sends 64 KiB with an MSS of 8 or more, and
 each frame repeats the header: without a bound one WQE could ask for 256 MiB."""
 
+_ANY_LENGTH = 1 << 17
+"""No IP header can say more."""
+
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 _U16 = Struct(">H")
 _U32 = Struct(">I")
@@ -67,7 +70,9 @@ def segment(
     """
     length = sum(map(len, payload))
     hlen = len(header)
-    headers = parse(_without_payload(header), hlen, hlen)
+    headers = parse(header, _ANY_LENGTH, hlen)
+    if headers is not None and not headers.l4_offset:
+        headers = parse(_without_payload(header), hlen, hlen)
     if headers is None or not headers.ip_version or headers.l4_offset > hlen:
         return None
     counts_up = headers.ip_proto == IPPROTO_TCP

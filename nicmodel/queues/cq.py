@@ -87,7 +87,10 @@ class Cq:
         page[at : at + _LAST] = cqe[:_LAST]
         page[at + _LAST] = cqe[_LAST] & 0xFE | producer >> self._log_size & 1
         self.producer = producer + 1 & _INDEX
-        self._posted(1)
+        if self.armed:
+            self._posted(1)
+        else:
+            self.unreported += 1
 
     def post_many(
         self,
