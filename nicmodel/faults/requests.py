@@ -27,12 +27,15 @@ class FaultRequests:
         return {}
 
     def list(self, request: Entry) -> dict[str, Any]:
-        """``{"do": "faults"}``; by NIC: what is in place, and how often it has fired."""
+        """``{"do": "faults"}``; by NIC: each ``fault`` in place, and how often it has fired.
+
+        Its ``number`` is the one that ``remove`` takes; a queue's is in ``fault``.
+        """
         request.check_keys(())
         return {
             "faults": {
                 name: [
-                    {"number": armed.number, "fired": armed.fired, **describe(armed.fault)}
+                    {"number": armed.number, "fired": armed.fired, "fault": describe(armed.fault)}
                     for armed in injector
                 ]
                 for name, injector in self._nics.items()
