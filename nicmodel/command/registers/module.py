@@ -33,7 +33,7 @@ def _check(data: bytes) -> int:
 def _lower() -> bytes:
     page = bytearray(PAGE)
     page[0] = QSFP28
-    page[1] = 0x08  # SFF-8636 rev 2.8 and later
+    page[1] = 0x07  # SFF-8636 rev 2.5 to 2.7
     page[2] = 0b100  # flat memory: no pages but 0
     return bytes(page)
 
@@ -85,11 +85,10 @@ def _mcia(firmware: Firmware, request: MciaReg) -> MciaReg:
     room = len(request.dwords)
     if request.size > room:
         raise bad_param(f"{request.size} bytes of a module do not fit the register")
+    # flat memory has page 0 whatever page is asked for (SFF-8636: page select has no effect)
     everything = memory(firmware.mac.hex())
     found = everything[request.device_address :][: request.size]
     there = request.i2c_device_address == I2C_LOW and len(found) == request.size
-    # flat memory: page 0 is the only one, the lower half is there whatever page is asked for
-    there &= not request.page_number or request.device_address + request.size <= PAGE
     return MciaReg(
         status=0 if there else BAD_ADDRESS,
         i2c_device_address=request.i2c_device_address,
