@@ -30,6 +30,18 @@ class FrontendDetached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FrontendKeptWaiting(Event):
+    """A front-end wants to connect, and this process has no room for it."""
+
+    severity: ClassVar[Severity] = Severity.GUEST_FAULT
+    reason: str
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        return f"a front-end has to wait: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceReset(Event):
     """PCI reset, FLR or a new firmware life: every object is forgotten."""
 

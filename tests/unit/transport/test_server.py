@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import pytest
 import uvloop
 
 from nicmodel.errors import UserError
-from nicmodel.trace.events import FrontendDetached
+from nicmodel.trace.events import FrontendDetached, FrontendKeptWaiting
 from nicmodel.trace.tracer import ListSink, Tracer
+from nicmodel.transport import server as server_module
 from nicmodel.transport.server import Server
 from tests.unit.transport import frontend as fe
 from tests.unit.transport.frontend import RecordingDevice, message
@@ -140,3 +142,27 @@ def test_close_leaves_another_server_alone(rig: Rig) -> None:
     with rig.connect() as sock:
         rig.server = other
         features(rig, sock)
+
+
+def test_without_file_descriptors_it_waits(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not spin: the connection that cannot be accepted stays ready."""
+    monkeypatch.setattr(server_module, "PAUSE", 0.2)
+
+    async def starve() -> socket.socket:
+        sock = rig.connect()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        filler = [os.dup(0) for _ in range(max(map(int, os.listdir("/proc/self/fd"))))]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(filler) + 1, limits[1]))
+        try:
+            await asyncio.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in filler:
+                os.close(fd)
+        return sock
+
+    sock = rig.loop.run_until_complete(starve())
+    assert rig.sink.of(FrontendKeptWaiting) == [FrontendKeptWaiting("Too many open files")] * 2
+    sock.sendall(message(fe.GET_FEATURES))
+    assert rig.receive(sock)
+    sock.close()
