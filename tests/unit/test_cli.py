@@ -16,7 +16,7 @@ from nicmodel import cli
 from nicmodel.errors import UserError
 from nicmodel.testbed.errors import Unavailable
 
-COMMANDS = ["serve", "up", "shell", "link", "status", "test", "doctor", "commands"]
+COMMANDS = ["serve", "up", "shell", "link", "fault", "status", "test", "doctor", "commands"]
 
 Install = Callable[[Callable[[Namespace], int]], None]
 
@@ -57,7 +57,7 @@ def test_examples_of_the_help_are_understood(
         return 0
 
     testbed(body)
-    for name in ("_serve", "_link", "_status_of_run"):
+    for name in ("_serve", "_link", "_fault", "_status_of_run"):
         monkeypatch.setattr(cli, name, body)
     examples = []
     for command in COMMANDS:
@@ -94,6 +94,8 @@ def test_file_of_the_help_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture
         (["serve", "--nic", "a"], "--nic a: write --nic NAME=SOCKET"),
         (["serve", "--topology", "/none.toml"], "cannot read /none.toml: No such file"),
         (["serve", "--nic", "a=/none/a.sock"], "cannot listen on socket /none/a.sock (No such"),
+        (["fault", "a"], "which kind? 'nicmodel faults' lists them; or --remove NUMBER"),
+        (["fault", "a", "health", "fatal"], "fatal: write key=value"),
         (["link", "a", "dwn"], "argument state: invalid choice: 'dwn'"),
         (["link", "a", "down", "--control", "/none"], "cannot ask the NIC process at /none (No"),
         (["up", "--guests", "0"], "argument --guests: invalid positive number value: '0'; try"),

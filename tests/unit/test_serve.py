@@ -172,6 +172,25 @@ def test_control_socket(start: Started, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_faults_of_file_and_control_socket(start: Started, tmp_path: Path) -> None:
+    net, path = tmp_path / "net.toml", tmp_path / "control"
+    nics = "".join(f'[[nic]]\nname = "{n}"\nsocket = "{n}.sock"\n' for n in "ab")
+    net.write_text(nics + '[[fault]]\nnic = "b"\nkind = "frozen-counter"\ncount = 9\n')
+    serving = start("--topology", str(net), "--control", str(path))
+    serving.line()
+    control = Control(path)
+    number = control.fault("a", "cqe-error", queue="rq", after=5)
+    assert {
+        nic: [(fault["kind"], fault["after"], fault["count"]) for fault in faults]
+        for nic, faults in control.faults().items()
+    } == {"a": [("cqe-error", 5, 1)], "b": [("frozen-counter", 0, 9)]}
+    with pytest.raises(UserError, match="fault, syndrome: OOPS is unknown"):
+        control.fault("a", "cqe-error", syndrome="OOPS")
+    control.remove_fault("a", number)
+    assert control.faults()["a"] == []
+    assert serving.end()[0] == 0
+
+
 def test_busy_socket_is_a_sentence_and_leaves_nothing(start: Started, tmp_path: Path) -> None:
     a, b, c = (tmp_path / f"{name}.sock" for name in "abc")
     first = start("--nic", f"a={a}")

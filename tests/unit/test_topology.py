@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from nicmodel.command.caps import TCP_LSO
 from nicmodel.errors import UserError
+from nicmodel.faults.catalogue import Health
+from nicmodel.pci.init_segment import HealthSyndrome
 from nicmodel.queues.arbiter import Policy
-from nicmodel.topology import CaptureSpec, Flags, NicSpec, RunSpec, TapSpec, load
+from nicmodel.topology import CaptureSpec, FaultSpec, Flags, NicSpec, RunSpec, TapSpec, load
 
 WHOLE = """
 [run]
@@ -183,6 +185,11 @@ MISTAKES = {
     nic() + '[[capture]]\nport="a"': '[[capture]] 1: file is missing; add file = "..."',
     nic() + '[[capture]]\nport="a"\nfile="f"\n' * 2: "port: a is captured twice into one file;",
     nic() + '[[capture]]\nport="a"\nfile="/run/a"': "file: /run/a is the socket of a NIC; choose",
+    nic() + '[[fault]]\nkind="health"': "[[fault]] 1: nic is missing; add nic",
+    nic() + '[[fault]]\nnic="b"\nkind="health"': "[[fault]] 1, nic: b is unknown; known are a",
+    nic() + '[[fault]]\nnic="a"': '[[fault]] 1: kind is missing; add kind = "..."',
+    nic() + '[[fault]]\nnic="a"\nkind="health"\nfatl=true': "[[fault]] 1: fatl is unknown; did you",
+    nic("command_timeout_ms=0"): "[[nic]] 1, command_timeout_ms: 0 is not from 1 to 1048575",
     nic() + "[run]\nstrict = 1": "net.toml, [run], strict: write true or false instead of 1",
     nic() + "[run]\nseed = true": "net.toml, [run], seed: write a whole number instead of true",
     nic() + "[run]\nevent = 1": "net.toml, [run]: event is unknown; did you mean events?",
@@ -190,6 +197,15 @@ MISTAKES = {
     nic() + f'[run]\ncontrol = "/{"x" * 107}"': "[run], control: the path has 108 bytes and a so",
     nic() + '[run]\nevents = "a\\u0000"': "[run], events: write a text in quotes instead of",
 }
+
+
+def test_faults_and_time_outs(tmp_path: Path) -> None:
+    text = nic("command_timeout_ms = 500")
+    text += '[[fault]]\nnic = "a"\nkind = "health"\nsyndrome = "EQ_ERR"\nafter = 9\n'
+    topology = load(write(tmp_path, text))
+    assert topology.nics[0].command_timeout_ms == 500
+    health = Health(syndrome=HealthSyndrome.EQ_ERR, after=9)
+    assert topology.faults == (FaultSpec("a", health),)
 
 
 @pytest.mark.parametrize(("text", "sentence"), MISTAKES.items(), ids=list(MISTAKES.values()))

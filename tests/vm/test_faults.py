@@ -281,7 +281,7 @@ def test_killed_process(pair: Pair, noticed: bool) -> None:
 def test_command_that_is_answered_too_late(pair: Pair, control: Control) -> None:
     """The command fails after the time-out; its slot is lost until the answer comes."""
     log = Log(pair.a)
-    control.fault(pair.a.name, "command-timeout", command="CREATE_SQ", delay_ms=20_000)
+    control.fault(pair.a.name, "command-timeout", command="CREATE_SQ", delay_ms=13_000)
     assert channels(pair.a, 1) != 0
     said = log.text()
     assert "CREATE_SQ(0x904) No done completion" in said
