@@ -83,13 +83,13 @@ def _fault(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
     from nicmodel.faults.words import words  # noqa: PLC0415
 
-    control = Control(args.control)
     if args.remove is not None:
-        control.remove_fault(args.nic, args.remove)
-    elif args.kind is not None:
-        print(f"fault {control.fault(args.nic, args.kind, **words(args.values))}")
-    else:
+        Control(args.control).remove_fault(args.nic, args.remove)
+        return 0
+    if args.kind is None:
         raise UserError("which kind? 'nicmodel faults' lists them; or --remove NUMBER")
+    values = words(args.values)
+    print(f"fault {Control(args.control).fault(args.nic, args.kind, **values)}")
     return 0
 
 
