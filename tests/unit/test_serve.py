@@ -181,8 +181,11 @@ def test_faults_of_file_and_control_socket(start: Started, tmp_path: Path) -> No
     control = Control(path)
     number = control.fault("a", "cqe-error", queue="rq", after=5)
     assert {
-        nic: [(fault["kind"], fault["after"], fault["count"]) for fault in faults]
-        for nic, faults in control.faults().items()
+        nic: [
+            (each["fault"]["kind"], each["fault"]["after"], each["fault"]["count"])
+            for each in found
+        ]
+        for nic, found in control.faults().items()
     } == {"a": [("cqe-error", 5, 1)], "b": [("frozen-counter", 0, 9)]}
     with pytest.raises(UserError, match="fault, syndrome: OOPS is unknown"):
         control.fault("a", "cqe-error", syndrome="OOPS")
