@@ -54,6 +54,7 @@ def _serve(args: argparse.Namespace) -> int:
         events=args.events,
         seed=args.seed,
         control=args.control,
+        links=args.link,
     )
     return serve(load(args.topology, flags), verbose=args.verbose)
 
@@ -73,9 +74,22 @@ def _commands(_args: argparse.Namespace) -> int:
 
 def _link(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
+    from nicmodel.wire.rule import of_words  # noqa: PLC0415
 
     cable = Control(args.control).link(args.nic)
-    cable.down() if args.state == "down" else cable.up()
+    match args.words:
+        case []:
+            print(json.dumps(cable.status(), indent=1))
+        case ["down"]:
+            cable.down()
+        case ["up"]:
+            cable.up()
+        case ["clear"]:
+            cable.clear()
+        case ["add", *words]:
+            cable.add(**of_words("link", words))
+        case words:
+            cable.impair(of_words("link", words))
     return 0
 
 
@@ -163,6 +177,7 @@ def _add_serve(commands: Any) -> None:
         examples:
           nicmodel serve --nic a=/run/a.sock --nic b=/run/b.sock
           nicmodel serve --nic a=/run/a.sock --tap nic0@lab --capture a=a.pcapng
+          nicmodel serve --nic a=/run/a.sock --link a,loss=1%,delay=5ms --control run.sock
           nicmodel serve --topology net.toml --strict --events events.jsonl
 
         net.toml:
@@ -184,6 +199,10 @@ def _add_serve(commands: Any) -> None:
           [[capture]]
           port = "a"
           file = "a.pcapng"
+          [[link]]  # impairs the cable; keys as of 'nicmodel link'
+          nic = "a"
+          direction = "out"
+          loss = 0.01
           [[fault]]
           nic = "a"
           kind = "lost-interrupt"
@@ -195,6 +214,7 @@ def _add_serve(commands: Any) -> None:
     _add_many(
         serve, "--tap", "NAME[@NETNS]", "add a tap of the host, made if it is not there, to sw0"
     )
+    _add_many(serve, "--link", "NIC,KEY=VALUE,...", "a rule as of 'nicmodel link'")
     _add_many(serve, "--capture", "PORT=FILE", "write what a NIC or tap sends and gets to a pcapng")
     serve.add_argument(
         "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
@@ -214,15 +234,33 @@ def _add_link(commands: Any) -> None:
         commands,
         "link",
         _link,
-        "Pull the cable of a NIC or tap of a running NIC process, or plug it in.",
+        "Break the cable of a NIC or tap of a running NIC process, or say how it is.",
         """\
+        KEY=VALUE ... is a rule that takes the place of all rules before; 'add' keeps them.
+        Frames that meet 'match' (names of Wireshark's display filters), of those the
+        'nth' ones, in 'direction' (out, in; both if not given) are subject to:
+
+          loss=SHARE [burst=FRAMES], gilbert=SHARE,SHARE    lost, alone or in bursts
+          duplicate=SHARE                                   arrive twice
+          corrupt=SHARE [corrupt_bits=N] [corrupt_bytes=FIRST-LAST]   some bits flip
+          reorder=SHARE [reorder_by=FRAMES] [reorder_time=TIME]       later ones pass first
+          delay=TIME [jitter=TIME] [distribution=uniform|normal]      arrive later
+          rate=BITS [queue=BYTES|'N frames']                a slow line with a queue
+
         examples:
           nicmodel link a down
           nicmodel link a up --control run.sock
+          nicmodel link a loss=1% delay=5ms
+          nicmodel link a add rate=10Mbit direction=out
+          nicmodel link a loss=1 nth=3 match='tcp.dstport == 5001 and tcp.len > 0'
+          nicmodel link a clear
+          nicmodel link a
         """,
     )
     link.add_argument("nic", metavar="NIC", help="name of the NIC or tap")
-    link.add_argument("state", choices=["down", "up"], help="pull the cable, or plug it in")
+    link.add_argument(
+        "words", nargs="*", metavar="WORD", help="down, up, clear, or [add] KEY=VALUE ..."
+    )
     _add_control(link)
 
 

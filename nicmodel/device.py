@@ -3,6 +3,7 @@
 
 from random import Random
 
+from nicmodel.clock import Scheduler
 from nicmodel.command.caps import CONNECTX6DX, FIRMWARE_VERSION, Profile
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
@@ -13,7 +14,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import CLOCK_AT, COMMAND_TIMEOUT_MS, InitSegment
 from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.arbiter import Arbiter, Policy
-from nicmodel.queues.datapath import Datapath, Scheduler, Settings
+from nicmodel.queues.datapath import Datapath, Settings
 from nicmodel.spec.capabilities import CLOCK_KHZ
 from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer

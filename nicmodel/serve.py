@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nicmodel.clock import FineScheduler
 from nicmodel.control.server import ControlServer, Verb
 from nicmodel.device import Nic
 from nicmodel.entry import Entry
@@ -25,7 +26,7 @@ from nicmodel.transport.server import Server
 from nicmodel.wire.cables import Cables
 from nicmodel.wire.capture import Capture
 from nicmodel.wire.fabric import Fabric
-from nicmodel.wire.link import Link
+from nicmodel.wire.impair import ImpairedLink
 from nicmodel.wire.port import Port
 from nicmodel.wire.switch import Switch
 from nicmodel.wire.tap import HostTap, open_tap
@@ -101,6 +102,8 @@ class Network:
         self._loop = loop
         self._seed = topology.run.seed
         clock = time.monotonic_ns
+        scheduler = FineScheduler(loop)
+        stack.callback(scheduler.close)
         tracer = Tracer("wire", clock, sinks)
         self.fabric = Fabric(tracer)
         self.switches = {name: Switch(name, clock) for name in topology.switches}
@@ -136,9 +139,19 @@ class Network:
         for near, far in topology.cables():
             switch = self.switches.get(far)
             other = switch.add_port(near) if switch else self._port(far)
-            link = Link(self.fabric, self._port(near), other)
-            for end in (near, far) if switch is None else (near,):
-                self.cables.add(end, link)
+            link = ImpairedLink(
+                self.fabric,
+                self._port(near),
+                other,
+                name=near,
+                seed=topology.run.seed,
+                scheduler=scheduler,
+                clock=clock,
+                tracer=tracer,
+            )
+            self.cables.add(link, near, far if switch is None else None)
+        for wanted_rule in topology.links:
+            self.cables.rule(wanted_rule.nic, [wanted_rule.rule], add=True)
         for spec in topology.nics:
             nic = self.nics[spec.name]
             stack.callback(Server(loop, spec.socket, nic, nic.tracer).close)
@@ -183,6 +196,7 @@ class Network:
         for name, tap in self.taps.items():
             if tap.refused:
                 lines.append(f"{name}: the host did not take {tap.refused} frames")
+        lines += self.cables.summary()
         if self.fabric.looped:
             lines.append(f"{self.fabric.looped} frames dropped that looped")
         lines += [f"{path}: {capture.frames} frames" for path, capture in self.captures.items()]

@@ -24,6 +24,8 @@ from nicmodel.faults.words import parse
 from nicmodel.listen import PATH_MAX
 from nicmodel.pci.init_segment import COMMAND_TIMEOUT_MS, COMMAND_TIMEOUT_MS_MAX
 from nicmodel.queues.arbiter import Policy
+from nicmodel.wire.rule import KEYS as RULE_KEYS
+from nicmodel.wire.rule import Rule, of_words, rule
 
 INTERFACE_NAME_MAX = 15
 """Longest name of a network interface, bytes (IFNAMSIZ without the NUL)."""
@@ -80,6 +82,14 @@ class FaultSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """A rule for the cable of NIC or tap ``nic``; those of one cable apply in order."""
+
+    nic: str
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """Settings of the whole run.
 
@@ -103,6 +113,7 @@ class Topology:
     captures: tuple[CaptureSpec, ...]
     run: RunSpec
     faults: tuple[FaultSpec, ...] = ()
+    links: tuple[LinkSpec, ...] = ()
 
     def cables(self) -> Iterator[tuple[str, str]]:
         """Pairs of names: a NIC or tap, and the switch or NIC at the other end; each cable once."""
@@ -128,6 +139,8 @@ class Flags:
     """INTERFACE[@NETNS]"""
     captures: Sequence[str] = ()
     """PORT=FILE"""
+    links: Sequence[str] = ()
+    """NIC,KEY=VALUE[,KEY=VALUE...]"""
     strict: bool = False
     events: Path | None = None
     seed: int | None = None
@@ -150,6 +163,7 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
     "switch": ("name",),
     "tap": ("name", "interface", "netns", "switch"),
     "capture": ("port", "file"),
+    "link": ("nic", *RULE_KEYS),
     "fault": None,  # each kind has its own
     "run": _RUN_KEYS,
 }
@@ -204,6 +218,10 @@ class _Tables:
         for text in flags.captures:
             values = _pair("--capture", text, text, ("port", "file"), "PORT=FILE")
             self._add("capture", f"--capture {text}", values)
+        for text in flags.links:
+            # a comma may stand in an expression too
+            nic, *words = re.split(r",(?=[a-z_]+=(?!=))", text)
+            self._add("link", f"--link {text}", {"nic": nic} | of_words(f"--link {text}", words))
         run = self.run.values
         if flags.strict:
             run["strict"] = True
@@ -228,7 +246,8 @@ class _Tables:
         captures = tuple(_capture(entry, names) for entry in self.lists["capture"])
         _check_files(captures, self.lists["capture"], nics)
         faults = tuple(_fault(entry, nics) for entry in self.lists["fault"])
-        return Topology(nics, switches, taps, captures, _run(self.run, nics), faults)
+        links = tuple(_link(entry, names) for entry in self.lists["link"])
+        return Topology(nics, switches, taps, captures, _run(self.run, nics), faults, links)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -375,6 +394,10 @@ def _capture(entry: Entry, ports: list[str]) -> CaptureSpec:
 def _fault(entry: Entry, nics: tuple[NicSpec, ...]) -> FaultSpec:
     nic = entry.known("nic", [nic.name for nic in nics])
     return FaultSpec(nic, parse(entry, beside=("nic",)))
+
+
+def _link(entry: Entry, ports: list[str]) -> LinkSpec:
+    return LinkSpec(entry.known("nic", ports), rule(entry, also=("nic",)))
 
 
 def _check_files(

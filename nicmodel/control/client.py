@@ -91,5 +91,26 @@ class Cable:
         """Plug it in again."""
         self._ask(state="up")
 
+    def impair(self, *rules: dict[str, Any], **rule: Any) -> None:
+        """Let it have these rules and no other: ``impair(loss=0.01, delay="5ms")``.
+
+        The keys are those of ``[[link]]`` in a topology. Frames are counted from here on, and the
+        same frames meet the same fate as after any other ``impair`` with these rules in this run.
+        """
+        self._ask(rules=[*rules, rule] if rule else [*rules])
+
+    def add(self, **rule: Any) -> None:
+        """Add a rule behind those that it has."""
+        self._ask(rules=[rule], add=True)
+
+    def clear(self) -> None:
+        """Let it be an ideal cable again; what it has held back arrives at once."""
+        self._ask(rules=[])
+
+    def status(self) -> dict[str, Any]:
+        """Carrier, rules, and frames by what became of them."""
+        found: dict[str, Any] = self.control.status()["links"].get(self.nic, {})
+        return found
+
     def _ask(self, **request: Any) -> dict[str, Any]:
         return self.control.ask("link", nic=self.nic, **request)

@@ -10,6 +10,7 @@ from functools import partial
 from struct import Struct
 from typing import Any
 
+from nicmodel.clock import Scheduler
 from nicmodel.command.interface import CommandInterface, refusal
 from nicmodel.errors import CommandError, QueueFault
 from nicmodel.faults.armed import Armed, Held
@@ -32,7 +33,7 @@ from nicmodel.faults.catalogue import (
 from nicmodel.objects.table import ObjectTable
 from nicmodel.pci.init_segment import InitSegment, NicInterface
 from nicmodel.queues.cq import Cq
-from nicmodel.queues.datapath import Datapath, Queue, Scheduler
+from nicmodel.queues.datapath import Datapath, Queue
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Sq

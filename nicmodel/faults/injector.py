@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from nicmodel.clock import Scheduler
 from nicmodel.command.interface import CommandInterface
 from nicmodel.errors import UserError
 from nicmodel.faults.armed import Armed
@@ -12,7 +13,7 @@ from nicmodel.faults.catalogue import Fault
 from nicmodel.faults.hooks import Part, free, hook
 from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import InitSegment
-from nicmodel.queues.datapath import Datapath, Scheduler
+from nicmodel.queues.datapath import Datapath
 from nicmodel.trace.tracer import Tracer
 
 

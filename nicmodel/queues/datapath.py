@@ -12,8 +12,8 @@ A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
 
+from nicmodel.clock import Scheduler
 from nicmodel.frame import Traffic
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.counters import PortCounters
@@ -51,18 +51,6 @@ and ``MAX_SEGMENTS`` permit."""
 SHORTEST_PERIOD_US = 1000
 """Completion moderation with a shorter period ends with the batch of work: the event loop's timers
 are no finer than this."""
-
-
-class Scheduler(Protocol):
-    """What the model needs of the event loop; an asyncio loop has it."""
-
-    def call_soon(self, callback: Callable[[], None]) -> object:
-        """Call back after other ready work."""
-        ...
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
-        """Call back after ``delay`` seconds."""
-        ...
 
 
 Queue = Eq | Cq | Sq | Rq

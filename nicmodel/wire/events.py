@@ -42,3 +42,25 @@ class CaptureStopped(Event):
     def sentence(self) -> str:
         """See ``Event.sentence``."""
         return f"capture {self.file} stopped, what it has is whole: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameImpaired(Event):
+    """A rule of a link touched a frame; delay and rate alone are not told of.
+
+    ``frame`` counts the frames of the direction since the rules were set, ``rule`` the rules of the
+    direction, both from 1. ``bits`` are those that were flipped, at most 16 of them.
+    """
+
+    link: str
+    frame: int
+    length: int
+    deed: str
+    rule: int
+    bits: tuple[int, ...] = ()
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        bits = f" at bit {', '.join(map(str, self.bits))}" if self.bits else ""
+        frame = f"frame {self.frame} ({self.length} bytes)"
+        return f"{self.link}: {frame} {self.deed}{bits} by rule {self.rule}"

@@ -167,6 +167,15 @@ def test_control_socket(start: Started, tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=sentence):
             control.ask("link", **request)
+    control.link("b").impair(loss="1%", direction="out")
+    control.link("c").add(delay="5ms")
+    assert control.link("c").status()["rules"] == [
+        {"loss": "1%", "direction": "in"},
+        {"delay": "5ms"},
+    ]
+    control.link("b").clear()
+    control.link("a").impair({"rate": "1Mbit"}, {"loss": 1, "match": "tcp", "nth": 3})
+    assert len(control.link("a").status()["rules"]) == 2
     status, _, errors = serving.end()
     assert (status, errors) == (0, [])
     assert not path.exists()

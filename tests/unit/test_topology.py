@@ -43,6 +43,14 @@ interface = "t0"
 netns = "space"
 switch = "left"
 
+[[link]]
+nic = "a"
+direction = "out"
+loss = 0.01
+[[link]]
+nic = "host"
+delay = "5ms"
+
 [[capture]]
 port = "a"
 file = "all.pcapng"
@@ -76,6 +84,11 @@ def test_whole_file(tmp_path: Path) -> None:
     assert topology.taps == (TapSpec("host", "t0", "space", "left"),)
     both = tmp_path / "all.pcapng"
     assert topology.captures == (CaptureSpec("a", both), CaptureSpec("host", both))
+    assert [(link.nic, link.rule.direction) for link in topology.links] == [
+        ("a", "out"),
+        ("host", None),
+    ]
+    assert topology.links[1].rule.delay == 5_000_000
     assert topology.run == RunSpec(True, tmp_path / "events.jsonl", 7, tmp_path / "control")
     assert list(topology.cables()) == [("a", "left"), ("b", "right"), ("host", "left")]
 
@@ -106,6 +119,10 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         netns = "space"
         [[tap]]
         name = "t1"
+        [[link]]
+        nic = "t0"
+        match = "tcp.port in {1, 2} and frame.len == 3"
+        loss = 1
         [[capture]]
         port = "a"
         file = "/a.pcapng"
@@ -114,6 +131,7 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         nics=["a=/run/a.sock", "b=/run/b.sock,mac=02:00:00:00:00:99,link=sw0"],
         taps=["t0@space", "t1"],
         captures=["a=/a.pcapng"],
+        links=["t0,match=tcp.port in {1, 2} and frame.len == 3,loss=1"],
         strict=True,
         events=Path("/e.jsonl"),
         seed=9,
@@ -144,7 +162,7 @@ MISTAKES = {
     "": "there is no NIC; give --nic NAME=SOCKET or a file with [[nic]]",
     "[[nic": "net.toml is not valid: ",
     "[[nics]]": "net.toml: nics is unknown; did you mean nic?",
-    "[[zzz]]": "net.toml: zzz is unknown; known are nic, switch, tap, capture, fault, run",
+    "[[zzz]]": "net.toml: zzz is unknown; known are nic, switch, tap, capture, link, fault, run",
     "[nic]": "net.toml: there can be several of nic; write [[nic]]",
     "nic = [1]": "net.toml: there can be several of nic; write [[nic]]",
     "[[run]]": "net.toml: run is one table; write [run]",
@@ -190,6 +208,11 @@ MISTAKES = {
     nic() + '[[fault]]\nnic="a"': '[[fault]] 1: kind is missing; add kind = "..."',
     nic() + '[[fault]]\nnic="a"\nkind="health"\nfatl=true': "[[fault]] 1: fatl is unknown; did you",
     nic("command_timeout_ms=0"): "[[nic]] 1, command_timeout_ms: 0 is not from 1 to 1048575",
+    nic() + '[[link]]\nnic="b"\nloss=1': "[[link]] 1, nic: b is unknown; known are a",
+    nic() + "[[link]]\nloss=1": '[[link]] 1: nic is missing; add nic = "..."',
+    nic() + '[[link]]\nnic="a"\nlos=1': "net.toml, [[link]] 1: los is unknown; did you mean loss",
+    nic() + '[[link]]\nnic="a"': "net.toml, [[link]] 1: nothing happens; add for example loss",
+    nic() + '[[link]]\nnic="a"\nloss=1\nmatch="x"': "[[link]] 1, match: expression: x is unknown;",
     nic() + "[run]\nstrict = 1": "net.toml, [run], strict: write true or false instead of 1",
     nic() + "[run]\nseed = true": "net.toml, [run], seed: write a whole number instead of true",
     nic() + "[run]\nevent = 1": "net.toml, [run]: event is unknown; did you mean events?",
@@ -224,6 +247,8 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, sentence: str) -> None:
         (Flags(nics=["a=/a,max=1"]), "--nic a=/a,max=1: max is unknown; did you mean mac?"),
         (Flags(nics=["a=/a,mac=1"]), "--nic a=/a,mac=1, mac: '1' is no MAC address; write it like"),
         (Flags(nics=["a=/a,"]), "--nic a=/a,: an empty key is unknown; known are mac, link"),
+        (Flags(nics=["a=/a"], links=["a"]), "--link a: nothing happens; add for example loss"),
+        (Flags(nics=["a=/a"], links=["a,loss"]), "--link a,loss"),
         (Flags(nics=["a=/a"], captures=["a"]), "--capture a: write --capture PORT=FILE"),
         (Flags(nics=["a=/a"], captures=["x=f"]), "--capture x=f, port: x is unknown; known are a"),
         (Flags(nics=["a=/a"], taps=["t@"]), "--tap t@, netns: write a text in quotes instead of"),

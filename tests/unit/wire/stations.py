@@ -26,12 +26,12 @@ def frame(dst: bytes, src: bytes, payload: bytes = b"", tag: bytes = b"") -> Fra
 
 
 def train(dst: bytes, src: bytes, count: int, width: int = 100, last: int = 80) -> Train:
-    """Frames with their number in each byte of payload."""
+    """Frames with their number, modulo 256, in each byte of payload."""
     rows = np.zeros((count, width + 4), np.uint8)
     head = np.frombuffer(dst + src + b"\x88\xb5", np.uint8)
     for index, row in enumerate(rows):
         row[:14] = head
-        row[14:] = index
+        row[14:] = index & 0xFF
     return Train(rows, width, last)
 
 
