@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Frame and Train: the one currency of offload and wire.
 
-A *frame* is one Ethernet frame without FCS. A *train* is what segmentation yields: frames of one
-flow with headers of one length, kept in one array so that it crosses the wire as one object; it is
+A *frame* is one Ethernet frame without FCS. A *train* is what segmentation yields, or a burst of
+equal sends: frames of one flow, kept in one array so that it crosses the wire as one object; it is
 cut into frames only where somebody must see frames.
 """
 
@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 ETH_MIN = 60
 """Shortest frame on the wire without FCS, bytes (IEEE 802.3); shorter ones are padded."""
+
+ETH_HEADER = 14
+"""Bytes of an Ethernet header without tags."""
 
 HEAD = 128
 """How many leading bytes ``head`` gives at most: enough for every header that the model parses."""
@@ -109,8 +112,9 @@ class Train:
     """Frames of one flow: ``rows`` has shape (n, stride) and dtype uint8, C order.
 
     Row i holds frame i in its first ``width`` bytes (``width <= stride``), the last row in its
-    first ``last`` bytes (0 < last <= width). Every frame has a complete header and all headers
-    have one layout. A train may reach several receivers: nobody changes it once it is sent.
+    first ``last`` bytes (0 < last <= width). Every frame has a complete header, and all headers are
+    as the first one but for IPv4 identification, TCP sequence, FIN, PSH and CWR, checksums, and, in
+    the last frame, lengths. A train may reach several receivers: nobody changes it once it is sent.
     """
 
     rows: npt.NDArray[np.uint8]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pure functions on frames: parse, checksum, segment, RSS, steer."""
+"""Pure functions on frames: parse, checksum, segment, coalesce, RSS, steer."""

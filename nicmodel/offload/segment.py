@@ -9,7 +9,6 @@ Per segment: IPv4 total length, identification (+1 each) and header checksum; IP
 first one only; UDP length; L4 checksum. Of another protocol the L4 header is not touched.
 """
 
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from struct import Struct
@@ -19,12 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nicmodel.frame import CHECKED, ETH_MIN, Checked, Headers, Train
-from nicmodel.offload.checksum import (
-    L4_CHECKSUM_AT,
-    ipv4_header_length,
-    ones_sum,
-    pseudo_sum,
-)
+from nicmodel.offload.checksum import L4_CHECKSUM_AT, insert_l3_many, insert_l4_many
 from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP, parse
 
 MAX_SEGMENTS = 1 << 14
@@ -38,9 +32,6 @@ _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 _U16 = Struct(">H")
 _U32 = Struct(">I")
 _INDEX = np.arange(MAX_SEGMENTS, dtype=np.int64)
-
-_NATIVE = 256 if sys.byteorder == "little" else 1
-"""Factor, modulo 65535, from a checksum to that of the same bytes read as the machine's words."""
 
 
 class OtherLso(Enum):
@@ -147,38 +138,20 @@ def _number(
 ) -> Checked:
     """Write what counts up from frame to frame, then the checksums."""
     index = _INDEX[: len(rows)]
-    at, start, proto = headers.l3_offset, headers.l4_offset, headers.ip_proto
+    at, start = headers.l3_offset, headers.l4_offset
     checked = 0
     if headers.ip_version == 4:
         ident = index + _U16.unpack_from(rows[0], at + 4)[0] & 0xFFFF
         _column(rows, at + 4, ">u2")[:] = ident
-        if l3:
-            same = rows[0, at : at + ipv4_header_length(rows[0], headers)].tobytes()
-            fixed = ones_sum(same[:4] + same[6:10] + same[12:])
-            sums = (ident + fixed) % 65535
-            if len(rows) > 1:
-                sums[-1] = (sums[-1] + last - mss) % 65535
-            _column(rows, at + 10, ">u2")[:] = 65535 - sums
-            checked = 1
-    else:
+    if l3 or headers.ip_version == 6:
+        insert_l3_many(rows, headers)
         checked = 1
     if not start:
         return CHECKED[checked]
     if counts_up:
         first = _U32.unpack_from(rows[0], start + 4)[0]
         _column(rows, start + 4, ">u4")[:] = index * mss + first
-    field = L4_CHECKSUM_AT.get(proto)
-    if l4 and field is not None:
-        column = _column(rows, start + field, "=u2")
-        column[:] = 0
-        words = rows[:, start:].view(np.uint16)
-        length = hlen - start + mss
-        fixed = pseudo_sum(headers, proto, length) * _NATIVE % 65535
-        sums = words.sum(axis=1, dtype=np.uint32) + fixed
-        sums[-1] += (last - mss) * _NATIVE % 65535
-        sums %= 65535
-        column[:] = 65535 - sums
-        if proto == IPPROTO_TCP:
-            column[sums == 0] = 0
+    length = hlen - start
+    if l4 and insert_l4_many(rows, headers, rows.shape[1], length + mss, length + last):
         checked |= 2
     return CHECKED[checked]

@@ -101,7 +101,9 @@ class Cq:
     ) -> None:
         """``post`` receive CQEs that are as ``cqe`` but for these fields."""
         done, number, size = 0, len(sums), self._ring.size
-        while done < number and not self.broken:
+        for _ in range(number):  # each time one at least
+            if done == number or self.broken:
+                return
             producer = self.producer
             room = size - (producer - self._consumer & _INDEX)
             if room < number - done:

@@ -139,7 +139,7 @@ class Lro:
         """Add to a session, at once, what follows its last segment in a train; how many they are.
 
         The frames of a train but the last are of one length, and their headers differ in IPv4 id,
-        TCP sequence and flags and in checksums only (``offload.segment``).
+        TCP sequence and flags and in checksums only (``Train``).
         """
         session = self._sessions.get(flow)
         if session is None or len(frames) < MANY:
