@@ -11,6 +11,12 @@ from nicmodel.testbed.hostnet import HostNetwork
 SPOILER = "02:00:00:00:5b:ad"
 """Source address of frames that are wrong on purpose; tshark does not judge them."""
 
+SPOILED_PORT = 7099
+"""TCP port of segments that the wire corrupts; tshark does not judge them either."""
+
+EXEMPT = f"eth.src == {SPOILER} || tcp.port == {SPOILED_PORT}"
+"""Display filter of all of these."""
+
 UDP, TCP = 17, 6
 CLOSED = 7
 """A port on which no guest listens."""

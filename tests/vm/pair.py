@@ -60,7 +60,9 @@ class Pair:
     def mend(self) -> None:
         """Bring the cables to where every test starts."""
         for name in (self.a.name, self.b.name, "host"):
-            self.model.control.link(name).up()
+            cable = self.model.control.link(name)
+            cable.up()
+            cable.clear()
 
     def connected(self) -> None:
         """Wait until the guests reach each other."""

@@ -4,7 +4,7 @@
 import pytest
 
 from tests.vm.pair import Pair
-from tests.vm.traffic import IFACE, MEBI, driver_statistics, iperf
+from tests.vm.traffic import IFACE, MEBI, driver_statistics, iperf, transfer
 
 UDP = ("-u", "-b", "10M", "-l", "1400", "-n", "3M", "-w", "1M")
 
@@ -32,20 +32,7 @@ def test_udp(pair: Pair, family: str, direction: tuple[str, ...]) -> None:
 
 @pytest.mark.matrix
 def test_bytes_arrive_as_they_were_sent(pair: Pair) -> None:
-    pair.b.run("rm -f /tmp/received")
-    receiver = pair.b.start("socat -u TCP-LISTEN:7000 OPEN:/tmp/received,creat")
-    pair.a.run("dd if=/dev/urandom of=/tmp/sent bs=64k count=256 2>/dev/null")
-    pair.a.run(
-        f"socat -u OPEN:/tmp/sent TCP:{pair.v4(pair.b)}:7000,retry=50,interval=0.1", timeout=60
-    )
-    receiver.wait(60)
-    sums = [
-        vm.run(["sha256sum", path]).stdout.split()[0]
-        for vm, path in ((pair.a, "/tmp/sent"), (pair.b, "/tmp/received"))
-    ]
-    pair.a.run("rm /tmp/sent")
-    pair.b.run("rm /tmp/received")
-    assert sums[0] == sums[1]
+    transfer(pair.a, pair.b, pair.v4(pair.b), 16 * MEBI)
 
 
 @pytest.mark.matrix

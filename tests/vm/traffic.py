@@ -34,6 +34,38 @@ def iperf(
     return Transfer(int((end.get("sum_sent") or end["sum"])["bytes"]), int(lost))
 
 
+def transfer(
+    source: Vm, sink: Vm, address: str, octets: int, *, port: int = 7000, timeout: float = 60.0
+) -> None:
+    """Send random bytes over TCP; they must arrive as they were sent."""
+    receiver = sink.start(f"socat -u TCP-LISTEN:{port},reuseaddr OPEN:/tmp/received,creat,trunc")
+    try:
+        source.run(f"head -c {octets} /dev/urandom >/tmp/sent")
+        source.run(
+            f"socat -u OPEN:/tmp/sent TCP:{address}:{port},retry=50,interval=0.1", timeout=timeout
+        )
+        receiver.wait(timeout)
+        sent, received = (
+            vm.run(["sha256sum", path]).stdout.split()[0]
+            for vm, path in ((source, "/tmp/sent"), (sink, "/tmp/received"))
+        )
+        assert sent == received
+    finally:
+        receiver.kill()
+        source.run("rm -f /tmp/sent")
+        sink.run("rm -f /tmp/received")
+
+
+def tcp_counters(vm: Vm) -> dict[str, int]:
+    """The counters of the guest's TCP (snmp and netstat of /proc/net)."""
+    lines = (vm.read_file("/proc/net/snmp") + vm.read_file("/proc/net/netstat")).splitlines()
+    found: dict[str, int] = {}
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        if names.startswith(("Tcp:", "TcpExt:")):
+            found |= zip(names.split()[1:], map(int, values.split()[1:]), strict=True)
+    return found
+
+
 def ping_sizes(vm: Vm, address: str, first: int, last: int, *options: str) -> list[int]:
     """Ping with every payload size of a range; the sizes without an intact answer."""
     # one process a size, four at a time; ping itself compares the pattern of the answer
