@@ -5,7 +5,6 @@ A 16-bit one's complement sum is the number formed by the bytes, big-endian, mod
 is what ``int.from_bytes(...) % 65535`` computes, in C.
 """
 
-import sys
 from struct import Struct
 
 import numpy as np
@@ -17,9 +16,6 @@ from nicmodel.offload.parse import IPPROTO_TCP, IPPROTO_UDP
 _U16 = Struct(">H")
 _LENGTH_AND_SUM = Struct(">HH")
 Buffer = bytes | bytearray | memoryview
-
-_NATIVE = 256 if sys.byteorder == "little" else 1
-"""Factor, modulo 65535, from a checksum to that of the same bytes read as the machine's words."""
 
 L4_CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
 """Offset of the checksum field in the L4 header, bytes."""
@@ -75,46 +71,37 @@ def insert_l3_many(rows: npt.NDArray[np.uint8], headers: Headers) -> None:
     """``insert_l3`` for frames whose IP headers have one length; ``headers`` are of the first."""
     if headers.ip_version == 4:
         at = headers.l3_offset
-        _insert_column(rows, at + 10, at, at + ipv4_header_length(rows[0], headers), 0, 0)
+        rows[:, at + 10 : at + 12] = 0
+        _insert_column(rows, at + 10, at, at + ipv4_header_length(rows[0], headers))
 
 
-def insert_l4_many(
-    rows: npt.NDArray[np.uint8], headers: Headers, end: int, length: int, last: int
-) -> bool:
-    """``insert_l4`` for frames of one flow.
+def insert_l4_many(rows: npt.NDArray[np.uint8], headers: Headers, end: int) -> bool:
+    """``insert_l4`` for frames of one flow whose checksum fields hold their pseudo headers' sums.
 
     Rows are summed as far as ``end``; what is between the end of a datagram and there must be 0.
-    L4 datagrams have ``length`` bytes, that of the last row ``last``.
     """
     proto, start = headers.ip_proto, headers.l4_offset
     at = L4_CHECKSUM_AT.get(proto)
     if at is None or not start or headers.frag:
         return False
-    pseudo = pseudo_sum(headers, proto, length)
-    zeros = _insert_column(rows, start + at, start, end, pseudo, last - length)
-    if proto == IPPROTO_TCP:
-        rows[zeros, start + at : start + at + 2] = 0
+    sums = _insert_column(rows, start + at, start, end)
+    if proto == IPPROTO_TCP and np.count_nonzero(sums) < len(sums):
+        rows[sums == 0, start + at : start + at + 2] = 0
     return True
 
 
 def _insert_column(
-    rows: npt.NDArray[np.uint8], at: int, start: int, end: int, fixed: int, last: int
-) -> npt.NDArray[np.bool_]:
+    rows: npt.NDArray[np.uint8], at: int, start: int, end: int
+) -> npt.NDArray[np.uint32]:
     """Write to ``at`` of each row the complement of the sum of its bytes from ``start`` to ``end``.
 
-    To all sums ``fixed`` is added, to that of the last row ``last`` too. All offsets and the stride
-    are even. Returns which sums are 0, those whose complement has two forms.
+    All offsets and the stride are even. Returns the sums, of native words, modulo 65535.
     """
-    column = rows[:, at : at + 2].view(np.uint16)[:, 0]
-    column[:] = 0
-    sums = np.add.reduce(rows[:, start:end].view(np.uint16), axis=1, dtype=np.uint32)
-    sums += fixed * _NATIVE % 65535
-    if last:
-        sums[-1] += last * _NATIVE % 65535
+    words = rows[:, start:end].view(np.uint16)
+    sums: npt.NDArray[np.uint32] = np.add.reduce(words, axis=1, dtype=np.uint32)
     sums %= 65535
-    column[:] = 65535 - sums
-    zeros: npt.NDArray[np.bool_] = sums == 0
-    return zeros
+    rows[:, at : at + 2].view(np.uint16)[:, 0] = 65535 - sums
+    return sums
 
 
 def verify(frame: Buffer, headers: Headers) -> Checked:

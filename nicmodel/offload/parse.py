@@ -39,11 +39,12 @@ _IPV4 = Struct(">BxHxxHxBxx4s4s")
 _PORTS = Struct(">HH")
 
 
-def parse(head: Buffer, length: int, depth: int = HEAD) -> Headers | None:
+def parse(head: Buffer, length: int, depth: int = HEAD, *, sized: bool = True) -> Headers | None:
     """Parse the leading bytes of a frame of ``length`` bytes; None if it has no Ethernet header.
 
     ``head`` may be shorter than the frame; what lies behind it, or behind ``depth`` bytes, is
-    treated as not parseable.
+    treated as not parseable. Not ``sized``: the datagram ends with the frame, whatever the length
+    fields of its IP header say.
     """
     known = min(len(head), depth)
     if known < 14:
@@ -63,18 +64,20 @@ def parse(head: Buffer, length: int, depth: int = HEAD) -> Headers | None:
         offset += 4
     out = Headers(dst, src, ethertype, vlan, svlan, offset)
     if ethertype == ETH_P_IPV4:
-        _parse_ipv4(out, head, length, known)
+        _parse_ipv4(out, head, length, known, sized)
     elif ethertype == ETH_P_IPV6:
-        _parse_ipv6(out, head, length, known)
+        _parse_ipv6(out, head, length, known, sized)
     return out
 
 
-def _parse_ipv4(out: Headers, head: Buffer, length: int, known: int) -> None:
+def _parse_ipv4(out: Headers, head: Buffer, length: int, known: int, sized: bool) -> None:
     offset = out.l3_offset
     if known < offset + 20:
         return
     first, total, fragment, proto, source, destination = _IPV4.unpack_from(head, offset)
     header = (first & 0xF) * 4
+    if not sized:
+        total = length - offset
     if first >> 4 != 4 or header < 20 or total < header or offset + total > length:
         return
     out.ip_version = 4
@@ -88,11 +91,13 @@ def _parse_ipv4(out: Headers, head: Buffer, length: int, known: int) -> None:
         _parse_l4(out, head, offset + header, known)
 
 
-def _parse_ipv6(out: Headers, head: Buffer, length: int, known: int) -> None:
+def _parse_ipv6(out: Headers, head: Buffer, length: int, known: int, sized: bool) -> None:
     offset = out.l3_offset
     if known < offset + 40:
         return
     (payload,) = _U16.unpack_from(head, offset + 4)
+    if not sized:
+        payload = length - offset - 40
     if head[offset] >> 4 != 6 or offset + 40 + payload > length:
         return
     out.ip_version = 6

@@ -119,6 +119,17 @@ def cut(job: Job) -> Train:
 
 @given(jobs())
 def test_every_frame_is_what_the_rfcs_say(job: Job) -> None:
+    check(job)
+
+
+@pytest.mark.parametrize("ident", [65531, 65532, 65533, 65535])
+def test_the_identification_may_wrap(ident: int) -> None:
+    head = header(4, 6, ident=ident, seq=2**32 - 150)
+    check(Job(head, [bytes(range(200)) * 2], 100, True, True, OtherLso.REPLICATE))
+
+
+def check(job: Job) -> None:
+    """Cut and compare."""
     train = cut(job)
     head, l3, l4, proto = job.head.data, job.head.l3, job.head.l4, job.head.proto
     payload = b"".join(job.pieces)

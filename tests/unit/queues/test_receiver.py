@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from nicmodel.frame import Traffic
+import pytest
+
+from nicmodel.frame import Frame, Traffic
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.flow import (
     Destinations,
@@ -44,11 +46,16 @@ class Queue:
             self.sums.append(check_sum)
 
 
+HEADER = (
+    bytes.fromhex("0200000000010200000000ff0800")
+    + struct.pack(">BBHHHBBH", 0x45, 0, 0, 7, 0, 64, 6, 0)
+    + b"\x0a\0\0\1\x0a\0\0\2"
+    + struct.pack(">HHIIBBHHH", 1, 2, 7, 8, 0x50, 0x10, 99, 0, 0)
+)
+
+
 def train() -> Traffic:
-    tcp = struct.pack(">HHIIBBHHH", 1, 2, 7, 8, 0x50, 0x10, 99, 0, 0)
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 0, 7, 0, 64, 6, 0) + b"\x0a\0\0\1\x0a\0\0\2"
-    header = bytes.fromhex("0200000000010200000000ff0800") + ip + tcp
-    made = segment(header, [memoryview(bytes(MSS * COUNT - 1))], MSS, l3=True, l4=True)
+    made = segment(HEADER, [memoryview(bytes(MSS * COUNT - 1))], MSS, l3=True, l4=True)
     assert made is not None
     return made
 
@@ -104,3 +111,17 @@ def test_what_the_vport_sent_reaches_those_tirs_only_that_want_it() -> None:
     receiver.receive(sent, looped=False)
     assert (len(one.frames), len(other.frames)) == (COUNT, 2 * COUNT)
     assert counters.rx_steering_discards == 0
+
+
+@pytest.mark.parametrize("mss", [1, 3, 6, 100, 1000])
+@pytest.mark.parametrize("length", [2, 7, 2000, 2001])
+def test_a_train_is_received_as_its_frames_are(mss: int, length: int) -> None:
+    """Padded frames of one length may have datagrams of several."""
+    made = segment(HEADER, [memoryview(bytes(range(251)) * 8)[:length]], mss, l3=True, l4=True)
+    assert made is not None
+    receiver, _, (together,) = network(1)
+    receiver.receive(made, looped=False)
+    receiver, _, (alone,) = network(1)
+    for frame in made.frames():
+        receiver.receive(Frame(frame.data), looped=False)
+    assert alone.sums == together.sums
