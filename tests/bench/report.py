@@ -43,11 +43,11 @@ def report(results: Sequence[Result], path: Path = RESULTS) -> None:
     """Print the table and write ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-    print(f"\n{'':24}{'ours':>14}{'peer':>14}{'ratio':>8}")
+    print(f"\n{'':34}{'ours':>14}{'peer':>14}{'ratio':>8}")
     for r in results:
         limit = "" if r.share is None else f", {r.share:.0%} of memcpy and checksum alone"
         print(
-            f"{r.name:24}{r.value:14,.1f}{r.peer_value:14,.1f}{r.ratio:8.2f}"
+            f"{r.name:34}{r.value:14,.1f}{r.peer_value:14,.1f}{r.ratio:8.2f}"
             f"  {r.unit}, peer {r.peer}{limit}"
         )
     print(f"\nwritten to {path}")
@@ -78,3 +78,23 @@ def plot(curves: Sequence[Curve], name: str, folder: Path = FOLDER) -> None:
     numbers = json.dumps([asdict(curve) for curve in curves], indent=1)
     (folder / f"{name}.json").write_text(numbers + "\n")
     print(f"  curves: {folder / name}.png")
+
+
+def plot_shares(
+    rows: dict[str, dict[str, float]], title: str, name: str, folder: Path = FOLDER
+) -> None:
+    """Draw a bar for each row, cut into its shares of 100 %, and keep the numbers as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(7, 1 + 0.6 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    left = dict.fromkeys(rows, 0.0)
+    for part in next(iter(rows.values())):
+        widths = [100 * spent[part] / sum(spent.values()) for spent in rows.values()]
+        bars = axes.barh(list(rows), widths, left=list(left.values()), label=part)
+        axes.bar_label(bars, [f"{width:.0f} %" for width in widths], label_type="center")
+        for row, width in zip(rows, widths, strict=True):
+            left[row] += width
+    axes.set(title=title, xlim=(0, 100))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(rows))
+    figure.savefig(folder / f"{name}.png")
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
