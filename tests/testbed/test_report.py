@@ -6,18 +6,19 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from nicmodel.testbed import kernel
 from nicmodel.testbed.paths import CHECKOUT
 
 
-def run(folder: Path, suite: str) -> tuple[int, str, str]:
-    """Return exit status, terminal and TAP file of ``suite``."""
+def run(folder: Path, suite: str, chosen: str = "linux-image-amd64") -> tuple[int, str, str]:
+    """Return exit status, terminal and TAP file of ``suite`` on ``chosen``; "": on the default."""
     (folder / "test_it.py").write_text("import pytest\n" + suite)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "nicmodel.testbed.pytest_plugin"),
             *("-c", "/dev/null", "--rootdir", str(folder), "-p", "no:cacheprovider"),
             *(str(folder), "--seed", "7", "--tap-file", str(folder / "out/vm.tap")),
-            *("--junit-xml", str(folder / "out/vm.xml")),
+            *("--junit-xml", str(folder / "out/vm.xml"), "--kernel", chosen),
         ],
         cwd=CHECKOUT,
         capture_output=True,
@@ -49,6 +50,13 @@ def test_passed(tmp_path: Path) -> None:
     suite = ElementTree.parse(tmp_path / "out/vm.xml").getroot().find("testsuite")
     assert suite is not None
     assert suite.get("tests") == "2"
+
+
+def test_a_second_series_is_named_if_there_is_one(tmp_path: Path) -> None:
+    _, _, tap = run(tmp_path, "def test_a(): pass\n", chosen="")
+    others = kernel.second()
+    names = " and ".join(["linux-image-amd64", *([others] if others else [])])
+    assert f"# seed 7, kernel {names}" in tap.splitlines()
 
 
 def test_failures_of_every_phase_are_not_ok_and_say_why(tmp_path: Path) -> None:
