@@ -151,9 +151,14 @@ class Cq:
             self.unreported = 0
             self._eq.post(EventType.COMP, 0, self._comp)
 
-    def expire(self) -> None:
-        """The moderation period is over; what it waited for may have been reported earlier."""
-        if self.unreported:
+    @property
+    def first_unreported(self) -> int:
+        """Index of the CQE that began the moderation period."""
+        return (self.producer - self.unreported) & _INDEX
+
+    def expire(self, first: int) -> None:
+        """The moderation period that CQE ``first`` began is over; it may have ended earlier."""
+        if self.unreported and first == self.first_unreported:
             self.fire()
 
     def _refresh(self) -> bool:

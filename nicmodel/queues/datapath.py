@@ -11,6 +11,7 @@ A frame's way out: doorbell -> ``Sq.run`` -> ``Gather`` -> ``offload.segment``, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from nicmodel.clock import Scheduler
@@ -286,7 +287,8 @@ class Datapath:
             if config.period < SHORTEST_PERIOD_US or 0 < config.max_count <= cq.unreported:
                 cq.fire()
             else:
-                self._scheduler.call_later(config.period / 1e6, cq.expire)
+                over = partial(cq.expire, cq.first_unreported)
+                self._scheduler.call_later(config.period / 1e6, over)
 
     def reset(self) -> None:
         """Forget every queue."""

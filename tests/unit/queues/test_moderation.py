@@ -120,6 +120,18 @@ def test_a_timer_that_comes_late_reports_nothing() -> None:
     assert bench.interrupts == 1
 
 
+def test_a_timer_that_comes_late_ends_no_later_period() -> None:
+    bench = Bench(SHORTEST_PERIOD_US, COUNT)
+    bench.complete(1)
+    bench.arm()  # polled for another reason
+    bench.complete(1)
+    late, timer = bench.timers
+    late()
+    assert bench.interrupts == 0
+    timer()
+    assert bench.interrupts == 1
+
+
 def test_a_short_period_ends_with_the_batch() -> None:
     bench = Bench(SHORTEST_PERIOD_US - 1, COUNT)
     bench.complete(1)
