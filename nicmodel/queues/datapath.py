@@ -50,8 +50,8 @@ RUN_OCTETS = 1 << 20
 and ``MAX_SEGMENTS`` permit."""
 
 SHORTEST_PERIOD_US = 1000
-"""Completion moderation with a shorter period ends with the batch of work: the event loop's timers
-are no finer than this."""
+"""Completion moderation with a shorter period ends with the batch of work, which takes about as
+long: a guest under emulation is so much slower than the periods that its driver chooses for it."""
 
 
 Queue = Eq | Cq | Sq | Rq
