@@ -25,8 +25,11 @@ def counted(wide: Pair) -> Iterator[Counted]:
     for vm in (wide.a, wide.b):
         vm.run(f"ethtool -L {IFACE} combined {QUEUES}", check=False)
     wide.b.run(f"ethtool -X {IFACE} default")
+    # one queue may get all frames of a test before its guest looks, and must have room for them
+    wide.b.run(f"ethtool -G {IFACE} rx 4096")
     wide.connected()
     yield Counted(wide, QUEUES)
+    wide.b.run(f"ethtool -G {IFACE} rx 1024")
     listed = wide.b.run(["ethtool", "-n", IFACE]).stdout
     for line in listed.splitlines():
         if line.startswith("Filter:"):
