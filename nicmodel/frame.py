@@ -73,6 +73,40 @@ class Headers:
     spi: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RecordPart:
+    """Bytes ``start`` to ``end`` of a frame's or train's payload belong to TLS record ``number``.
+
+    ``number`` is what the crypto engine counted, 64 bits.
+    """
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a crypto engine did to traffic; only made when somebody watches.
+
+    ``queue`` ("SQ" or "RQ") and ``number`` name the queue, ``wqe`` the index of the WQE (None where
+    it is not known yet), ``context`` the TIS or TIR. ``records`` are in order of the payload, which
+    begins ``payload_at`` bytes into each frame, ``step`` bytes a frame. ``verdict`` is a word or
+    two on what came of it. ``clear`` is the payload of the whole before it was encrypted, None
+    where nobody asked for it.
+    """
+
+    queue: str
+    number: int
+    wqe: int | None
+    context: int
+    records: tuple[RecordPart, ...]
+    verdict: str
+    payload_at: int
+    step: int
+    clear: bytes | bytearray | memoryview | None = None
+
+
 @dataclass(slots=True)
 class Frame:
     """One Ethernet frame: ``data`` from the destination MAC, no FCS; not changed once sent.
@@ -86,6 +120,7 @@ class Frame:
     data: bytes | bytearray
     checked: Checked = Checked.NONE
     headers: Headers | None = field(default=None, compare=False)
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def head(self) -> bytes | bytearray:
@@ -121,6 +156,7 @@ class Train:
     width: int
     last: int
     checked: Checked = Checked.NONE
+    origin: Origin | None = field(default=None, compare=False)
     count: int = field(init=False, compare=False)
     """Number of frames."""
     length: int = field(init=False, compare=False)
