@@ -33,6 +33,9 @@ Tirn = NewType("Tirn", int)
 Tisn = NewType("Tisn", int)
 """Transport interface send number, 24 bit."""
 
+Dekn = NewType("Dekn", int)
+"""Data encryption key number, 24 bit."""
+
 Pdn = NewType("Pdn", int)
 """Protection domain number, 24 bit."""
 

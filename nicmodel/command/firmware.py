@@ -14,7 +14,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.spec.eqe import EqePortState, EventType, PortChange
 from nicmodel.trace.events import DeviceReset, LinkChanged
 from nicmodel.trace.tracer import Tracer
-from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Rqn, Sqn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tisn
 
 
 class Queues(Protocol):
@@ -74,6 +74,14 @@ class Queues(Protocol):
 
     def destroy_rq(self, rqn: Rqn) -> None:
         """Stop it."""
+        ...
+
+    def tis_destroyed(self, tisn: Tisn) -> None:
+        """Forget what a TIS with TLS has set up."""
+        ...
+
+    def dek_destroyed(self, dekn: Dekn) -> None:
+        """An encryption key is gone."""
         ...
 
     def out_of_buffer(self, counter_set: CounterSet) -> int:

@@ -12,6 +12,7 @@ from nicmodel.command.verbs import (
     domain,
     eq,
     flow,
+    general_object,
     hca,
     mkey,
     pages,
@@ -25,6 +26,7 @@ from nicmodel.command.verbs import (
 
 VERBS: tuple[ModuleType, ...] = (
     hca, pages, domain, mkey, eq, cq, sq, rq, tis, rqt, tir, flow, vport, counter, access_reg,
+    general_object,
 )  # fmt: skip
 """One module a family."""
 

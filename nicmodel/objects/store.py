@@ -10,12 +10,14 @@ from nicmodel.objects.mkey import MemoryKey, TranslatedKey
 from nicmodel.objects.port import L2Table
 from nicmodel.objects.queue import CqConfig, EqConfig, PageList, RqConfig, SqConfig
 from nicmodel.objects.table import ObjectTable
+from nicmodel.objects.tls import Dek
 from nicmodel.objects.transport import Rqt, Tir, Tis
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.spec.status import CommandStatus
 from nicmodel.units import (
     CounterSet,
     Cqn,
+    Dekn,
     Eqn,
     GuestAddr,
     Mkey,
@@ -67,6 +69,7 @@ class Objects:
         self.cqs: ObjectTable[Cqn, CqConfig] = ObjectTable("CQ", 1, _NUMBER, limit=MAX_OBJECTS)
         self.sqs: ObjectTable[Sqn, SqConfig] = ObjectTable("SQ", 1, _NUMBER, limit=MAX_OBJECTS)
         self.rqs: ObjectTable[Rqn, RqConfig] = ObjectTable("RQ", 1, _NUMBER, limit=MAX_OBJECTS)
+        self.deks: ObjectTable[Dekn, Dek] = ObjectTable("DEK", 1, _NUMBER, limit=MAX_OBJECTS)
         self.tises: ObjectTable[Tisn, Tis] = ObjectTable("TIS", 1, _NUMBER, limit=MAX_OBJECTS)
         self.tirs: ObjectTable[Tirn, Tir] = ObjectTable(
             "TIR", 1, _NUMBER, limit=MAX_OBJECTS, changed=changed

@@ -34,7 +34,7 @@ from nicmodel.queues.sq import Egress, Sq
 from nicmodel.queues.striding import StridingRq
 from nicmodel.trace.events import DoorbellIgnored
 from nicmodel.trace.tracer import Tracer
-from nicmodel.units import CounterSet, Cqn, Eqn, Rqn, Sqn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, Rqn, Sqn, Tisn
 
 TURN = 16
 """WQEs that one send queue may execute before the next one has its turn."""
@@ -202,6 +202,12 @@ class Datapath:
         counter_set = rq.config.counter_set
         before = self._out_of_buffer.get(counter_set, 0)
         self._out_of_buffer[counter_set] = before + rq.out_of_buffer
+
+    def tis_destroyed(self, tisn: Tisn) -> None:
+        """A TIS with TLS is gone, and its context with it."""
+
+    def dek_destroyed(self, dekn: Dekn) -> None:
+        """An encryption key is gone; contexts that name it no longer work."""
 
     def out_of_buffer(self, counter_set: CounterSet) -> int:
         """Frames dropped for want of a receive WQE since reset, by queue counter set."""

@@ -37,7 +37,7 @@ class Span:
 
     ``start`` and ``width`` in bits from the start of the structure, most significant bit first; a
     tail has width 0. ``item`` is the width of one element of an array, in bits. ``of`` is the
-    member of the C structure of which the field is a part.
+    member of the C structure of which the field is a part, or its names in several kernels.
     """
 
     kind: Kind
@@ -58,6 +58,8 @@ class Layout:
     C: ClassVar[str] = ""
     """Name of the C structure in ``device.h``, ``qp.h`` or ``driver.h``."""
     SPANS: ClassVar[dict[str, Span]] = {}
+    PREFIX: ClassVar[bool] = False
+    """Is the structure of the header longer, by what nobody needs and kernels differ in?"""
     TAIL: ClassVar[bool] = False
     """Does an array of variable length follow the fixed part?"""
 
@@ -135,11 +137,14 @@ _CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def layout(size: int, *, ifc: str = "", c: str = "") -> Callable[[type[L]], type[L]]:
+def layout(
+    size: int, *, ifc: str = "", c: str = "", prefix: bool = False
+) -> Callable[[type[L]], type[L]]:
     """Make the class a frozen dataclass of ``size`` bytes that can decode and encode itself.
 
     ``ifc`` names the structure in ``mlx5_ifc.h``, ``c`` the plain C structure that it is; tests
-    compare the declaration with the kernel's headers by these names.
+    compare the declaration with the kernel's headers by these names. ``prefix``: see
+    ``Layout.PREFIX``.
     """
 
     def decorate(cls: type[L]) -> type[L]:
@@ -163,6 +168,7 @@ def layout(size: int, *, ifc: str = "", c: str = "") -> Callable[[type[L]], type
         made.SIZE = size
         made.IFC = ifc
         made.C = c
+        made.PREFIX = prefix
         made.SPANS = spans
         made.TAIL = any(
             span.kind == "tail" or (span.kind == "nested" and annotations[name].TAIL)

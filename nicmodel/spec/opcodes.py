@@ -133,3 +133,7 @@ class CommandOpcode(IntEnum):
     """Delete a flow table entry."""
     MODIFY_FLOW_TABLE = 0x93C
     """Change where a flow table's misses go."""
+    CREATE_GENERAL_OBJECT = 0xA00
+    """Create an encryption key."""
+    DESTROY_GENERAL_OBJECT = 0xA03
+    """Destroy an encryption key."""

@@ -21,7 +21,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.spec.layout import Layout
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.trace.tracer import ListSink, Tracer
-from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Rqn, Sqn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tisn
 
 R = TypeVar("R", bound=Layout)
 
@@ -62,6 +62,7 @@ class FakeQueues:
     rqs: dict[Rqn, RqConfig] = field(default_factory=dict)
     states: dict[tuple[str, int], QueueState] = field(default_factory=dict)
     events: list[tuple[int, int, bytes]] = field(default_factory=list)
+    gone: list[Tisn | Dekn] = field(default_factory=list)
     drops: int = 0
     resets: int = 0
 
@@ -113,6 +114,12 @@ class FakeQueues:
 
     def destroy_rq(self, rqn: Rqn) -> None:
         del self.rqs[rqn]
+
+    def tis_destroyed(self, tisn: Tisn) -> None:
+        self.gone.append(tisn)
+
+    def dek_destroyed(self, dekn: Dekn) -> None:
+        self.gone.append(dekn)
 
     def out_of_buffer(self, counter_set: CounterSet) -> int:
         return self.drops

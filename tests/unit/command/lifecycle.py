@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from nicmodel.command.caps import CONNECTX6DX, Profile
 from nicmodel.command.verbs.vport import mac_layout
 from nicmodel.spec import commands as c
 from nicmodel.spec.contexts import (
@@ -508,6 +509,6 @@ class Lifecycle(CommandDriver):
 class Driver(Lifecycle, FakeDriver):
     """The life against firmware alone."""
 
-    def __init__(self) -> None:
-        FakeDriver.__init__(self)
+    def __init__(self, profile: Profile = CONNECTX6DX) -> None:
+        FakeDriver.__init__(self, profile)
         self.forget()

@@ -54,11 +54,16 @@ def test_size_and_every_field_are_those_of_the_header(
 
 def compare(layout: type[Layout], header: Header, name: str) -> None:
     structure = header.structure(name)
-    assert structure.width == layout.SIZE * 8, f"size of {name}"
+    bits = layout.SIZE * 8
+    assert structure.width > bits if layout.PREFIX else structure.width == bits, f"size of {name}"
     for field, span in layout.SPANS.items():
-        where = f"{name}.{span.of or field}"
-        first, width = member(header, name, structure.members, span.of or field)
-        if span.of:  # a part of the member
+        names = [of for of in span.of.split() if of in structure.members] or [span.of or field]
+        where = f"{name}.{names[0]}"
+        first, width = member(header, name, structure.members, names[0])
+        if span.kind == "nested" and layout.__annotations__[field].PREFIX:
+            assert first == span.start, where
+            assert span.width < width, where
+        elif span.of:  # a part of the member
             assert first <= span.start, where
             assert span.start + span.width <= first + width, where
         elif span.kind == "tail":

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A byte stream of TLS records that is run through the cipher, however it is cut.
+
+Both directions change nothing but the bytes between header and tag (and the tag, when encrypting),
+so a stream has the same length before and after. A card does the same: records may begin, end and
+be split anywhere, header, nonce and tag included (``ktls_tx.c``, ``tls-offload.rst``).
+"""
+
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, AEADEncryptionContext
+
+from nicmodel.offload.tls.cipher import RecordCipher
+from nicmodel.offload.tls.record import (
+    HEADER,
+    TAG,
+    Buffer,
+    make_aad,
+    make_nonce,
+    next_number,
+    prefix_length,
+)
+
+
+@dataclass(slots=True)
+class Record:
+    """One record that a stream has finished, or given up.
+
+    ``number`` is the one that it was protected with. ``prefix``: header and explicit nonce, fewer
+    bytes if it was given up before. ``nonce`` and ``aad`` are empty if nothing was protected: the
+    stream ended too early, or ``length`` has no room for nonce and tag. ``tag`` is the computed one
+    when encrypting, the received one when decrypting, None for a record without. ``end`` is the
+    offset behind it in the data of the ``run`` that finished it. ``authentic`` is false if it was
+    decrypted and the tag is wrong. ``ciphertext``: pieces of what it became, if the stream keeps
+    them; they are views of what ``run`` wrote.
+    """
+
+    number: int
+    prefix: bytes
+    nonce: bytes
+    aad: bytes
+    tag: bytes | None
+    end: int
+    authentic: bool = True
+    ciphertext: tuple[memoryview, ...] = ()
+
+    @property
+    def type(self) -> int:
+        """Content type as the header has it; TLS 1.3 hides the true one."""
+        return self.prefix[0] if self.prefix else 0
+
+
+class RecordStream:
+    """The records of one direction from record ``number`` on; the first byte begins a record.
+
+    Use ``EncryptStream`` or ``DecryptStream``. Nothing is checked of a header but that its length
+    has room for nonce and tag; a record without that room passes unchanged, and counts.
+    """
+
+    __slots__ = (
+        "_aad", "_cipher", "_keep", "_nonce", "_overhead", "_pieces", "_prefix", "_prefix_length",
+        "_sealed", "_tag", "_text", "_trailer", "_wanted", "number",
+    )  # fmt: skip
+
+    def __init__(self, cipher: RecordCipher, number: int) -> None:
+        self.number = number
+        """Of the record in progress, or of the next one."""
+        self._cipher = cipher
+        self._keep = False
+        self._prefix_length = prefix_length(cipher.version)
+        self._overhead = self._prefix_length - HEADER + TAG
+        self._reset()
+
+    def _reset(self) -> None:
+        """The next byte begins a record."""
+        self._prefix = b""
+        self._wanted = HEADER  # bytes of the prefix to come
+        self._text = 0  # bytes between prefix and tag to come
+        self._trailer = 0  # bytes of the tag to come
+        self._sealed = False  # is there a cipher context for this record?
+        self._nonce = self._aad = self._tag = b""
+        self._pieces: list[memoryview] = []
+
+    @property
+    def begun(self) -> bool:
+        """Is a record in progress?"""
+        return bool(self._prefix)
+
+    @property
+    def left(self) -> int | None:
+        """Bytes to come of the record in progress; None if its header is not complete."""
+        if len(self._prefix) < HEADER:
+            return None
+        return self._wanted + self._text + self._trailer
+
+    def run(self, data: Buffer, out: bytearray | memoryview) -> list[Record]:
+        """Run ``data`` through, into ``out`` of at least the same length; records that end in it.
+
+        ``data`` may be guest memory: what decides anything is read once. The two must not overlap.
+        The text of a record that is not ``authentic`` is unspecified in ``out``.
+        """
+        source, target = memoryview(data), memoryview(out)
+        at, end = 0, len(source)
+        done: list[Record] = []
+        while at < end:
+            if not self._prefix:
+                at = self._whole(source, target, at, done)
+                if at == end:
+                    break
+            at = self._part(source, target, at)
+            if not self._wanted and not self._text and not self._trailer:
+                done.append(self._finish(at))
+        return done
+
+    def give_up(self) -> Record | None:
+        """Forget the record in progress; what there was of it, or None. ``number`` stays."""
+        if not self._prefix:
+            return None
+        record = Record(
+            self.number, self._prefix, self._nonce, self._aad, None, 0, True, tuple(self._pieces)
+        )
+        self._reset()
+        return record
+
+    def _whole(self, source: memoryview, target: memoryview, at: int, done: list[Record]) -> int:
+        """Do the records that lie in ``source`` from ``at`` on as a whole; where they end."""
+        end = len(source)
+        cipher, first, overhead = self._cipher, self._prefix_length, self._overhead
+        while end - at >= HEADER + overhead:
+            prefix = bytes(source[at : at + first])
+            length = prefix[3] << 8 | prefix[4]
+            stop = at + HEADER + length
+            if stop > end or length < overhead:
+                break
+            text = at + first
+            target[at:text] = prefix
+            number = self.number
+            nonce = make_nonce(cipher.version, cipher.iv, number, prefix)
+            aad = make_aad(cipher.version, number, prefix, length - overhead)
+            authentic = self._at_once(nonce, aad, source[text:stop], target[text:stop])
+            tag = bytes(target[stop - TAG : stop])
+            kept = (target[text : stop - TAG],) if self._keep else ()
+            done.append(Record(number, prefix, nonce, aad, tag, stop, authentic, kept))
+            self.number = next_number(number)
+            at = stop
+        return at
+
+    def _part(self, source: memoryview, target: memoryview, at: int) -> int:
+        """Do what ``source`` has from ``at`` on of the next part of a record; where it ends."""
+        if self._wanted:
+            piece = bytes(source[at : at + self._wanted])
+            stop = at + len(piece)
+            target[at:stop] = piece
+            self._prefix += piece
+            self._wanted -= len(piece)
+            if not self._wanted:
+                self._advance()
+            return stop
+        if self._text:
+            stop = min(at + self._text, len(source))
+            if self._sealed:
+                self._update(source[at:stop], target[at:stop])
+                if self._keep:
+                    self._pieces.append(target[at:stop])
+            else:
+                target[at:stop] = source[at:stop]
+            self._text -= stop - at
+            if not self._text and self._sealed:
+                self._text_done()
+            return stop
+        stop = min(at + self._trailer, len(source))
+        self._pass_tag(source[at:stop], target[at:stop])
+        self._trailer -= stop - at
+        return stop
+
+    def _advance(self) -> None:
+        """Header or prefix is complete: how the record goes on."""
+        cipher, prefix = self._cipher, self._prefix
+        length = prefix[3] << 8 | prefix[4]
+        if length < self._overhead:
+            self._text = length
+            return
+        self._wanted = self._prefix_length - len(prefix)
+        self._text = length - self._overhead
+        self._trailer = TAG
+        if self._wanted:
+            return
+        self._nonce = make_nonce(cipher.version, cipher.iv, self.number, prefix)
+        self._aad = make_aad(cipher.version, self.number, prefix, self._text)
+        self._begin(self._nonce, self._aad)
+        self._sealed = True
+        if not self._text:
+            self._text_done()
+
+    def _finish(self, end: int) -> Record:
+        """The record in progress is complete."""
+        sealed = self._sealed
+        authentic = not sealed or self._verify()
+        record = Record(
+            self.number,
+            self._prefix,
+            self._nonce,
+            self._aad,
+            self._tag if sealed else None,
+            end,
+            authentic,
+            tuple(self._pieces),
+        )
+        self.number = next_number(self.number)
+        self._reset()
+        return record
+
+    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
+        """Protect or check one record's text and tag; is it authentic?"""
+        raise NotImplementedError
+
+    def _begin(self, nonce: bytes, aad: bytes) -> None:
+        """A record begins whose text comes in pieces."""
+        raise NotImplementedError
+
+    def _update(self, source: memoryview, target: memoryview) -> None:
+        """A piece of its text."""
+        raise NotImplementedError
+
+    def _text_done(self) -> None:
+        """Its text is complete."""
+
+    def _pass_tag(self, source: memoryview, target: memoryview) -> None:
+        """A piece of its tag; ``_trailer`` bytes were to come before."""
+        raise NotImplementedError
+
+    def _verify(self) -> bool:
+        """Is it authentic?"""
+        return True
+
+
+class EncryptStream(RecordStream):
+    """Plaintext becomes ciphertext; whatever the stream has in place of a tag is replaced.
+
+    ``keep``: records name their ciphertext.
+    """
+
+    __slots__ = ("_context",)
+    _context: AEADEncryptionContext
+
+    def __init__(self, cipher: RecordCipher, number: int, *, keep: bool = False) -> None:
+        super().__init__(cipher, number)
+        self._keep = keep
+
+    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
+        self._cipher.aead.encrypt_into(nonce, source[:-TAG], aad, target)
+        return True
+
+    def _begin(self, nonce: bytes, aad: bytes) -> None:
+        self._context = self._cipher.encryptor(nonce, aad)
+
+    def _update(self, source: memoryview, target: memoryview) -> None:
+        self._context.update_into(source, target)
+
+    def _text_done(self) -> None:
+        self._context.finalize()
+        self._tag = self._context.tag
+
+    def _pass_tag(self, source: memoryview, target: memoryview) -> None:
+        at = TAG - self._trailer
+        target[:] = self._tag[at : at + len(target)]
+
+
+class DecryptStream(RecordStream):
+    """Ciphertext becomes plaintext; header, explicit nonce and tag stay as they are."""
+
+    __slots__ = ("_context",)
+    _context: AEADDecryptionContext
+
+    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
+        target[-TAG:] = source[-TAG:]
+        try:
+            self._cipher.aead.decrypt_into(nonce, source, aad, target[:-TAG])
+        except InvalidTag:
+            return False
+        return True
+
+    def _begin(self, nonce: bytes, aad: bytes) -> None:
+        self._context = self._cipher.decryptor(nonce, aad)
+
+    def _update(self, source: memoryview, target: memoryview) -> None:
+        self._context.update_into(source, target)
+
+    def _pass_tag(self, source: memoryview, target: memoryview) -> None:
+        piece = bytes(source)
+        target[:] = piece
+        self._tag += piece
+
+    def _verify(self) -> bool:
+        try:
+            self._context.finalize_with_tag(self._tag)
+        except InvalidTag:
+            return False
+        return True
