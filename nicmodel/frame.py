@@ -85,6 +85,10 @@ class RecordPart:
     end: int
 
 
+Clear = bytes | bytearray | memoryview
+"""A payload before it was encrypted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a crypto engine did to traffic; only made when somebody watches.
@@ -104,7 +108,7 @@ class Origin:
     verdict: str
     payload_at: int
     step: int
-    clear: bytes | bytearray | memoryview | None = None
+    clear: Clear | None = None
 
 
 @dataclass(slots=True)

@@ -3,20 +3,45 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+import numpy as np
 
 from nicmodel.errors import UserError
-from nicmodel.frame import Frame, Traffic
+from nicmodel.frame import Frame, Origin, Traffic
 from nicmodel.trace.tracer import Tracer
+from nicmodel.wire.comment import comments
 from nicmodel.wire.events import CaptureStopped
-from nicmodel.wire.pcapng import PcapngWriter
+from nicmodel.wire.pcapng import Data, Layer, PcapngWriter
 from nicmodel.wire.port import Port, Way
 
 WallClock = Callable[[], int]
 """Time since 1970, ns."""
 
+BATCH = 1 << 20
+"""Octets of traffic that are written at once."""
+
+BATCHES = 4
+"""Batches at most that wait to be written."""
+
+CLEAR = "before the crypto engine; headers and checksums are those of the wire"
+"""Description of an interface that is on the host's side of it."""
+
+_OBJECT = 256
+"""What an object in a batch counts besides its octets."""
+
+_Sighting = tuple["CaptureTap", int, Way, Traffic]
+"""Who saw what when: ns since 1970."""
+
 
 class Capture:
-    """One file with any number of taps; each is an interface in it.
+    """One file with any number of taps; each has one or two interfaces in it.
+
+    Taking traffic is to note who saw which object when, for nobody changes what has been sent.
+    Cutting it into frames and writing them costs a kernel and us about as much as making them did:
+    it is done a batch at a time, and while there is much, by a thread that does nothing else. If it
+    falls behind, the model waits: nothing is lost. ``flush`` does what is left at once.
 
     When the file cannot be written (full disk) it stops with one event and traffic goes on. Raises
     UserError when it cannot be created.
@@ -26,57 +51,120 @@ class Capture:
         self.path = path
         self.frames = 0
         """Frames taken so far."""
-        self.clock = clock
+        self._clock = clock
         self._tracer = tracer
         try:
             self._writer: PcapngWriter | None = PcapngWriter(path)
         except OSError as error:
             raise UserError(f"cannot create capture file {path}: {error.strerror}") from error
+        self._batch: list[_Sighting] = []
+        self._octets = 0
+        self._error: OSError | None = None
+        self._thread: Thread | None = None
+        self._todo: SimpleQueue[list[_Sighting] | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._waiting = 0
+        """Batches that the thread has and has not reported to be done."""
 
     def tap(self, name: str) -> "CaptureTap":
         """Add an interface ``name``; it can watch a port or be fed by anything else."""
-        return CaptureTap(self, self._writer.add_interface(name) if self._writer else 0)
+        return CaptureTap(self, self._interface(name))
 
     def attach(self, port: Port) -> None:
-        """Capture both directions of ``port`` from now on."""
+        """Capture both directions of ``port`` from now on, as they are on the wire."""
         port.watch(self.tap(port.name))
 
-    def add(
-        self,
-        interface: int,
-        time: int,
-        data: bytes | bytearray | memoryview,
-        way: Way | None,
-        comment: str = "",
-    ) -> None:
-        """Take one frame; see ``PcapngWriter.packet``."""
-        if self._writer is not None:
-            try:
-                self._writer.packet(interface, time, data, way, comment)
-                self.frames += 1
-            except OSError as error:
-                self._stop(error)
+    def attach_both(self, port: Port) -> "ClearTap":
+        """As ``attach``, with a second interface: the port on the host's side of its crypto engine.
+
+        What is received there has to be given to ``ClearTap.handed``.
+        """
+        wire = self._interface(port.name)
+        tap = ClearTap(self, wire, self._interface(f"{port.name} clear", CLEAR))
+        port.watch(tap)
+        return tap
+
+    def take(self, tap: "CaptureTap", way: Way, traffic: Traffic) -> None:
+        """Note what ``tap`` has seen now."""
+        if self._writer is None:
+            return
+        self._batch.append((tap, self._clock(), way, traffic))
+        self._octets += traffic.octets + _OBJECT
+        if self._octets >= BATCH:
+            self._hand_over()
 
     def flush(self) -> None:
         """Write out what is held back, for those who look while the capture runs."""
+        self._wait(0)
         if self._writer is not None:
+            self._write(self._writer, self._batch)
+        self._forget()
+        if self._error is None and self._writer is not None:
             try:
                 self._writer.flush()
             except OSError as error:
-                self._stop(error)
+                self._error = error
+        self._check()
 
     def close(self) -> None:
         """Write out and close; nothing is taken from now on."""
         self.flush()
+        if self._thread is not None:
+            self._todo.put(None)
+            self._thread.join()
+            self._thread = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def _stop(self, error: OSError) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.abandon()
-        self._tracer.emit(CaptureStopped(str(self.path), error.strerror or str(error)))
+    def _interface(self, name: str, description: str = "") -> int:
+        return self._writer.add_interface(name, description) if self._writer else 0
+
+    def _hand_over(self) -> None:
+        """Let the thread write the batch, as soon as it is not too far behind."""
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="capture", daemon=True)
+            self._thread.start()
+        self._todo.put(self._batch)
+        self._waiting += 1
+        self._forget()
+        self._wait(BATCHES)
+        self._check()
+
+    def _forget(self) -> None:
+        self._batch = []
+        self._octets = 0
+
+    def _wait(self, most: int) -> None:
+        """Until the thread has ``most`` batches to do."""
+        while self._waiting > most:
+            self._done.get()
+            self._waiting -= 1
+
+    def _work(self) -> None:
+        """What the thread does."""
+        while (batch := self._todo.get()) is not None:
+            if self._writer is not None:
+                self._write(self._writer, batch)
+            self._done.put(None)
+
+    def _write(self, writer: PcapngWriter, batch: list[_Sighting]) -> None:
+        """Write a batch, unless something went wrong before."""
+        if self._error is None:
+            try:
+                for tap, time, way, traffic in batch:
+                    tap.write(writer, time, way, traffic)
+            except OSError as error:
+                self._error = error
+
+    def _check(self) -> None:
+        """Stop if something went wrong."""
+        if self._error is not None and self._writer is not None:
+            self._wait(0)
+            self._writer.abandon()
+            self._writer = None
+            reason = self._error.strerror or str(self._error)
+            self._tracer.emit(CaptureStopped(str(self.path), reason))
 
 
 class CaptureTap:
@@ -88,10 +176,82 @@ class CaptureTap:
 
     def saw(self, way: Way, traffic: Traffic) -> None:
         """See ``Watcher.saw``."""
-        capture = self._capture
-        time = capture.clock()
-        if isinstance(traffic, Frame):
-            capture.add(self._interface, time, traffic.data, way)
+        self._capture.frames += traffic.count
+        self._capture.take(self, way, traffic)
+
+    def write(self, writer: PcapngWriter, time: int, way: Way, traffic: Traffic) -> None:
+        """Write traffic that was seen; called by the capture. Raises OSError."""
+        # what comes in has the origin of another NIC
+        origin = traffic.origin if way is Way.OUT else None
+        _write(writer, time, way, traffic, origin, self._interface)
+
+
+class ClearTap(CaptureTap):
+    """Two interfaces: a port on the wire, and as the host sees it.
+
+    That is before encryption on its way out, after decryption on its way in. Headers are those of
+    the wire, the L4 checksum too: it is that of the encrypted payload.
+    """
+
+    def __init__(self, capture: Capture, interface: int, clear: int) -> None:
+        super().__init__(capture, interface)
+        self._clear = clear
+        self._host_side = _HostSide(capture, clear)
+        self.handed = self._host_side.saw
+        """Takes what the host gets, with ``Way.IN``."""
+
+    def saw(self, way: Way, traffic: Traffic) -> None:
+        """See ``Watcher.saw``; what comes in is still encrypted here."""
+        self._capture.frames += traffic.count * way  # IN is 1, OUT goes to both interfaces
+        self._capture.take(self, way, traffic)
+
+    def write(self, writer: PcapngWriter, time: int, way: Way, traffic: Traffic) -> None:
+        """See ``CaptureTap.write``."""
+        if way is Way.OUT:
+            _write(writer, time, way, traffic, traffic.origin, self._interface, self._clear)
         else:
-            for view in traffic.views():
-                capture.add(self._interface, time, view, way)
+            _write(writer, time, way, traffic, None, self._interface)
+
+
+class _HostSide(CaptureTap):
+    """What the host gets."""
+
+    def write(self, writer: PcapngWriter, time: int, way: Way, traffic: Traffic) -> None:
+        """See ``CaptureTap.write``."""
+        origin = traffic.origin
+        if origin is not None and origin.queue != "RQ":
+            origin = None  # of the NIC at the far end
+        _write(writer, time, way, traffic, origin, self._interface)
+
+
+def _write(
+    writer: PcapngWriter,
+    time: int,
+    way: Way,
+    traffic: Traffic,
+    origin: Origin | None,
+    *interfaces: int,
+) -> None:
+    """Write traffic to ``interfaces``, to all but the first with its payload in clear."""
+    count = traffic.count
+    said = comments(origin, count) if origin is not None else []
+    clear, at, step = None, 0, 0
+    if origin is not None and len(interfaces) > 1:
+        clear, at, step = origin.clear, origin.payload_at, origin.step
+    if isinstance(traffic, Frame):
+        last: Data = traffic.data
+    else:
+        last = traffic.rows[-1, : traffic.last].data
+        if count > 1:
+            many = count - 1
+            rows = traffic.rows[:many, : traffic.width]
+            layers: list[Layer] = [(interface, [rows]) for interface in interfaces]
+            if clear is not None:
+                body = np.frombuffer(clear, np.uint8, many * step).reshape(many, step)
+                layers[1] = (interfaces[1], [rows[:, :at], body, rows[:, at + step :]])
+                clear = clear[many * step :]
+            writer.packets(layers, time, way, said[:many])
+    for interface in interfaces:
+        writer.packet(interface, time, last, way, said[-1] if said else "")
+        if clear is not None:
+            last = b"".join((last[:at], clear, last[at + len(clear) :]))

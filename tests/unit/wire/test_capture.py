@@ -3,14 +3,17 @@
 
 import resource
 import signal
+import struct
 import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nicmodel.errors import UserError
-from nicmodel.wire.capture import Capture
+from nicmodel.frame import Origin, RecordPart
+from nicmodel.wire.capture import BATCH, BATCHES, CLEAR, Capture
 from nicmodel.wire.events import CaptureStopped
 from nicmodel.wire.pcapng import BUFFER_SIZE, SNAPLEN, PcapngWriter
 from nicmodel.wire.port import Way
@@ -87,6 +90,80 @@ def test_comments(tmp_path: Path, way: Way | None) -> None:
 
 
 @needs_tshark
+def test_frames_that_an_engine_made_are_there_twice_with_words_on_them(tmp_path: Path) -> None:
+    """Two and a half records of 130 bytes in frames of 100: on the wire, and in clear."""
+    path = tmp_path / "a.pcapng"
+    net = Net()
+    a, b, _ = net.pair()
+    clear = bytes(range(250)) + bytes(75)
+    parts = (RecordPart(4, 0, 130), RecordPart(5, 130, 260), RecordPart(6, 260, 325))
+    sealed = train(mac(2), mac(1), 4, 114, 60)
+    sealed.origin = Origin("SQ", 0x12, 7, 3, parts, "encrypted", 14, 100, clear)
+    single = frame(mac(2), mac(1), b"x" * 50)
+    single.origin = Origin("SQ", 0x12, 8, 3, (RecordPart(6, 0, 50),), "corrupt", 14, 50, b"y" * 50)
+    with closing(Capture(path, clock, net.tracer)) as capture:
+        tap = capture.attach_both(a.port)
+        capture.attach(b.port)
+        a.port.send(sealed)
+        a.port.send(single)
+        a.port.send(frame(mac(2), mac(1), b"p" * 50))
+        b.port.send(single)
+        assert capture.frames == 2 * 6 + 6 + 2
+        tap.handed(Way.IN, single)
+        decrypted = frame(mac(1), mac(2), b"d" * 50)
+        decrypted.origin = Origin("RQ", 0x9, None, 2, (RecordPart(1, 0, 50),), "decrypted", 14, 50)
+        tap.handed(Way.IN, decrypted)
+    rows = fields(path, "frame.interface_name", "frame.packet_flags", "frame.comment", "data.data")
+    assert len(rows) == 22
+    payloads = [view[14:].hex() for view in sealed.views()]
+    wire = [row for row in rows if row[:2] == ("a", "0x00000002")]
+    assert [row[3] for row in wire] == [*payloads, (b"x" * 50).hex(), (b"p" * 50).hex()]
+    before = [row for row in rows if row[:2] == ("a clear", "0x00000002")]
+    assert bytes.fromhex("".join(row[3] for row in before[:4]))[:325] == clear
+    assert before[3][3][50:] == payloads[3][50:], "padding"
+    assert [row[3] for row in before[4:]] == [(b"y" * 50).hex(), (b"p" * 50).hex()]
+    which = ["record 4", "records 4-5", "records 5-6", "record 6"]
+    words = [f"SQ 0x12 WQE 7 TIS 0x3, {records}: encrypted" for records in which]
+    words += ["SQ 0x12 WQE 8 TIS 0x3, record 6: corrupt", ""]
+    assert [row[2].rstrip() for row in wire] == words
+    assert [row[2].rstrip() for row in before] == words
+    got = [row for row in rows if row[:2] == ("a clear", "0x00000001")]
+    assert [row[2:] for row in got] == [
+        ("", (b"x" * 50).hex()),
+        ("RQ 0x9 TIR 0x2, record 1: decrypted", (b"d" * 50).hex()),
+    ]
+    far = [row[2] for row in rows if row[0] == "b"]
+    assert far == [""] * 6 + ["SQ 0x12 WQE 8 TIS 0x3, record 6: corrupt"], "only of its own NIC"
+    (name,) = {row[0] for row in fields(path, "frame.interface_description") if row[0]}
+    assert name == CLEAR
+
+
+@needs_tshark
+def test_much_traffic_is_all_there_and_in_order(tmp_path: Path) -> None:
+    """More than waits in memory: most of it is written by the thread."""
+    path = tmp_path / "a.pcapng"
+    net = Net()
+    a, _, _ = net.pair()
+    capture = Capture(path, clock, net.tracer)
+    tap = capture.attach_both(a.port)
+    sent = 0
+    while sent * 9000 < 3 * BATCH * BATCHES:
+        long = train(mac(2), mac(1), 10, 9000, 9000)
+        long.rows[:, 14:22] = np.frombuffer(struct.pack(">10Q", *range(sent, sent + 10)), np.uint8)[
+            :
+        ].reshape(10, 8)
+        a.port.send(long)
+        sent += 10
+    tap.handed(Way.IN, frame(mac(1), mac(2), b"end"))
+    capture.close()
+    assert capture.frames == 2 * sent + 1
+    rows = fields(path, "frame.interface_id", "data.data")
+    for interface in ("0", "1"):
+        numbers = [int(data[:16], 16) for number, data in rows if number == interface]
+        assert numbers[:sent] == list(range(sent))
+
+
+@needs_tshark
 def test_flush_shows_what_was_captured(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     net = Net()
@@ -111,17 +188,19 @@ def test_little_is_held_back(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_full_disk_stops_the_capture_once_and_not_the_traffic() -> None:
+@pytest.mark.parametrize("times", [20, 400])
+def test_full_disk_stops_the_capture_once_and_not_the_traffic(times: int) -> None:
+    """400 frames are more than waits in memory: then it is the thread that finds the disk full."""
     net = Net()
     a, b, _ = net.pair()
     capture = Capture(Path("/dev/full"), clock, net.tracer)
     capture.attach(a.port)
     big = frame(mac(2), mac(1), bytes(60000))
-    for _ in range(20):
+    for _ in range(times):
         a.port.send(big)
     capture.flush()
     capture.close()
-    assert len(b.got) == 20
+    assert len(b.got) == times
     assert [event.file for event in net.sink.of(CaptureStopped)] == ["/dev/full"]
     assert "No space left" in net.sink.of(CaptureStopped)[0].reason
     capture.attach(b.port)
