@@ -19,6 +19,7 @@ from nicmodel.spec.capabilities import (
     PerProtocolNetworkingOffloadCaps,
     TlsCap,
 )
+from nicmodel.spec.tls import GeneralObject
 
 FIRMWARE_VERSION = (22, 32, 2004)
 """What ``ethtool -i`` shows; 22 is the ConnectX-6 Dx line."""
@@ -122,6 +123,10 @@ CONNECTX6DX = Profile(
         umr_ptr_rlky=True,
         vport_counters=True,
         device_frequency_khz=CLOCK_KHZ,
+        # all of TLS or nothing: ktls.c mlx5e_ktls_init, ktls_tx.c mlx5e_ktls_init_tx
+        tls_tx=True,
+        log_max_dek=16,
+        general_obj_types=1 << GeneralObject.ENCRYPTION_KEY,
     ),
     ethernet=PerProtocolNetworkingOffloadCaps(
         csum_cap=True,
@@ -173,7 +178,8 @@ CONNECTX6DX = Profile(
             ),
         ),
     ),
-    tls=TlsCap(),
+    # no kernel offers TLS 1.3 (net/tls/tls_device.c), so it is not said that the engine knows it
+    tls=TlsCap(tls_1_2_aes_gcm_128=True, tls_1_2_aes_gcm_256=True),
 )
 """A ConnectX-6 Dx with the offloads that the model has."""
 

@@ -32,6 +32,7 @@ from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Egress, Sq
 from nicmodel.queues.striding import StridingRq
+from nicmodel.queues.tls_tx import TlsTx
 from nicmodel.trace.events import DoorbellIgnored
 from nicmodel.trace.tracer import Tracer
 from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, Rqn, Sqn, Tisn
@@ -100,6 +101,8 @@ class Datapath:
         self._continuing = False
         self.created: Callable[[Queue], None] = lambda _: None
         self._lro = Lro()
+        self.tls_tx = TlsTx(objects)
+        """The contexts that encrypt."""
         receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro)
         self._mac = Mac(objects.l2, counters, port, egress, receiver.receive)
 
@@ -150,6 +153,7 @@ class Datapath:
             self._mac.transmit,
             self._timestamp,
             self._tracer,
+            self.tls_tx,
             self._other_lso,
         )
         self.created(sq)
@@ -205,9 +209,11 @@ class Datapath:
 
     def tis_destroyed(self, tisn: Tisn) -> None:
         """A TIS with TLS is gone, and its context with it."""
+        self.tls_tx.tis_destroyed(tisn)
 
     def dek_destroyed(self, dekn: Dekn) -> None:
         """An encryption key is gone; contexts that name it no longer work."""
+        self.tls_tx.dek_destroyed(dekn)
 
     def out_of_buffer(self, counter_set: CounterSet) -> int:
         """Frames dropped for want of a receive WQE since reset, by queue counter set."""
@@ -305,4 +311,5 @@ class Datapath:
         self._arbiter.clear()
         self._reporting.clear()
         self._lro.clear()
+        self.tls_tx.clear()
         self._out_of_buffer.clear()

@@ -12,7 +12,7 @@ from itertools import groupby
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
-from nicmodel.frame import CHECKED, ETH_HEADER, ETH_MIN, Frame, Traffic
+from nicmodel.frame import CHECKED, ETH_HEADER, ETH_MIN, Frame, Origin, Traffic
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, SqConfig
 from nicmodel.offload.checksum import insert_l3, insert_l4
@@ -22,8 +22,12 @@ from nicmodel.offload.segment import MAX_SEGMENTS, OtherLso, segment
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
+from nicmodel.queues.tls_params import progress_params
+from nicmodel.queues.tls_tx import TlsTx, payload_at
+from nicmodel.queues.tls_watch import Use
 from nicmodel.queues.umr import update_key
 from nicmodel.spec.cqe import Cqe, CqeOpcode, CqeSyndrome, ErrCqe
+from nicmodel.spec.tls import TlsOpmod
 from nicmodel.spec.wqe import (
     CE_MASK,
     ETH_INLINE_SIZE,
@@ -31,6 +35,7 @@ from nicmodel.spec.wqe import (
     ETH_INSERT_VLAN,
     SEND_WQE_BB,
     SEND_WQE_DS,
+    CtrlSeg,
     EthCsFlags,
     FmCeSe,
     WqeOpcode,
@@ -40,17 +45,19 @@ from nicmodel.trace.tracer import Tracer
 
 _CTRL = Struct(">II3xBI")
 """``CtrlSeg`` as the hot path reads it: opmod_idx_opcode, qpn_ds, fm_ce_se, imm."""
-_ETH = Struct(">4xBBHIHH")
-"""``EthSeg`` from cs_flags on: cs_flags, swp_flags, mss, metadata, inline size, inline start."""
-_PLAIN = Struct(">IIxxxB4x4xB7xH2xIIQ")
-"""A SEND as most are, with one data segment: opmod_idx_opcode, qpn_ds, fm_ce_se, cs_flags,
+_SEND = Struct(">12xI4xBBHIHH")
+"""``imm`` of the control segment, and ``EthSeg`` from cs_flags on: cs_flags, swp_flags, mss,
+metadata, inline size, inline start."""
+_PLAIN = Struct(">IIxxxBI4xB7xH2xIIQ")
+"""A SEND as most are, with one data segment: opmod_idx_opcode, qpn_ds, fm_ce_se, imm, cs_flags,
 inline size, byte_count, lkey, addr."""
+_TIS_SHIFT = 8
+"""Where the TIS number begins in ``imm`` (``tis_tir_num``)."""
 _PLAIN_DS = 3
 _TIME = Struct(">Q")
 _TIME_AT = 0x30
 _TIME_MASK = (1 << 64) - 1
 """``timestamp`` of the CQE: when the WQE was done, in ticks of the internal timer."""
-_ETH_AT = 0x10
 _INLINE_AT = 0x1E
 _DATA_AT = 0x20
 
@@ -91,6 +98,7 @@ class Sq:
         egress: Egress,
         timestamp: Callable[[], int],
         tracer: Tracer,
+        tls: TlsTx,
         other_lso: OtherLso = OtherLso.REPLICATE,
     ) -> None:
         wq = config.wq
@@ -105,6 +113,7 @@ class Sq:
         self._cq = cq
         self._egress = egress
         self._other_lso = other_lso
+        self._tls = tls
         self._timestamp = timestamp
         self._tracer = tracer
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
@@ -126,15 +135,15 @@ class Sq:
                 self._verbs[opcode] = partial(_checked, check, verb)
 
     def _all_verbs(self) -> dict[int, Verb]:
-        verbs: dict[int, Verb] = {
+        return {
             WqeOpcode.NOP: lambda _: None,
             WqeOpcode.SEND: self._send,
             WqeOpcode.LSO: self._lso,
             WqeOpcode.ENHANCED_MPSW: self._mpsw,
+            WqeOpcode.UMR: self._umr,
+            WqeOpcode.SET_PSV: self._set_psv,
+            WqeOpcode.DUMP: self._dump,
         }
-        if self.config.reg_umr:
-            verbs[WqeOpcode.UMR] = self._umr
-        return verbs
 
     def run(self, budget: int, octets: int) -> bool:
         """Execute at most ``budget`` WQEs; true if posted WQEs are left.
@@ -186,8 +195,8 @@ class Sq:
         asked = []
         length = cs_flags = 0
         while at < stop:
-            first, second, ce, flags, size, count, lkey, addr = _PLAIN.unpack_from(page, at)
-            if first & 0xFF != WqeOpcode.SEND or second != plain or size:
+            first, second, ce, imm, flags, size, count, lkey, addr = _PLAIN.unpack_from(page, at)
+            if first & 0xFF != WqeOpcode.SEND or second != plain or size or imm >> _TIS_SHIFT:
                 break
             if not frames:
                 if not ETH_HEADER <= count <= MAX_FRAME:
@@ -291,7 +300,7 @@ class Sq:
         """SEND: one frame."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        cs_flags, _, _, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
+        imm, cs_flags, _, _, _, size, start = _SEND.unpack_from(wqe)
         header, at = self._inline(wqe, size) if size else (b"", _DATA_AT)
         pieces = self._gather.segments(wqe, at)
         length = len(header)
@@ -302,11 +311,21 @@ class Sq:
         frame = bytearray(header)
         for piece in pieces:
             frame += piece
+        origin = None
+        if imm >> _TIS_SHIFT:
+            at = payload_at(frame, len(header))
+            use = self._use(wqe, imm)
+            frame[at:], origin = self._tls.encrypt(use, frame[:at], [memoryview(frame)[at:]])
         if size & ETH_INSERT_VLAN:
             _insert_vlan(frame, size, start)
-        self._transmit(frame, cs_flags)
+        self._transmit(frame, cs_flags, origin)
 
-    def _transmit(self, frame: bytearray, cs_flags: int) -> None:
+    def _use(self, wqe: bytes, imm: int) -> Use:
+        """The WQE that is being executed, and the TIS that it names."""
+        blocks = -(-len(wqe) // SEND_WQE_BB)
+        return Use(self.config.sqn, self.consumer - blocks & 0xFFFF, imm >> _TIS_SHIFT)
+
+    def _transmit(self, frame: bytearray, cs_flags: int, origin: Origin | None = None) -> None:
         """Pad, insert the checksums that were asked for, and send."""
         if len(frame) < ETH_MIN:
             if len(frame) < ETH_HEADER:
@@ -322,7 +341,7 @@ class Sq:
                     checked = 1
                 if cs_flags & _L4 and insert_l4(frame, headers):
                     checked |= 2
-        self._egress(Frame(frame, CHECKED[checked], headers))
+        self._egress(Frame(frame, CHECKED[checked], headers, origin))
 
     def _transmit_many(self, frames: list[memoryview], cs_flags: int) -> None:
         """``_transmit`` frames of one length, as many of them as can be as a train."""
@@ -338,7 +357,7 @@ class Sq:
         """LSO: headers inline, payload gathered."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        cs_flags, _, mss, _, size, _ = _ETH.unpack_from(wqe, _ETH_AT)
+        imm, cs_flags, _, mss, _, size, _ = _SEND.unpack_from(wqe)
         header, at = self._inline(wqe, size)
         payload = self._gather.segments(wqe, at)
         length = sum(map(len, payload))
@@ -354,24 +373,51 @@ class Sq:
             )
         if len(header) + mss > MAX_FRAME:
             raise QueueFault("the segments are too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+        origin = None
+        if imm >> _TIS_SHIFT:
+            sealed, origin = self._tls.encrypt(self._use(wqe, imm), header, payload, mss)
+            payload = [memoryview(sealed)]
         l3, l4 = bool(cs_flags & _L3), bool(cs_flags & _L4)
         train = segment(header, payload, mss, l3=l3, l4=l4, other=self._other_lso)
         if train is None:
             raise QueueFault(
                 "LSO of a header that this card does not segment", CqeSyndrome.LOCAL_QP_OP_ERR
             )
+        train.origin = origin
         self.octets += train.octets
         self._egress(train)
 
     def _umr(self, wqe: bytes) -> None:
-        """UMR: change the translations of a memory key."""
-        update_key(wqe, self.config.wq.pd, self._gather.keys)
+        """UMR: change the translations of a memory key, or the parameters of a TLS context."""
+        control = CtrlSeg.decode(wqe)
+        if control.opmod == TlsOpmod.TIS:
+            self._tls.static_params(self._use(wqe, control.imm), wqe)
+        elif self.config.reg_umr:
+            update_key(wqe, self.config.wq.pd, self._gather.keys)
+        else:
+            raise QueueFault("UMRs are not for this queue", CqeSyndrome.LOCAL_QP_OP_ERR)
+
+    def _set_psv(self, wqe: bytes) -> None:
+        """SET_PSV: begin the byte stream of a TLS context."""
+        if CtrlSeg.decode(wqe).opmod != TlsOpmod.TIS:
+            raise QueueFault("this SET_PSV is not for a TIS", CqeSyndrome.LOCAL_QP_OP_ERR)
+        tisn, _ = progress_params(wqe)
+        self._tls.progress_params(self._use(wqe, tisn << _TIS_SHIFT))
+
+    def _dump(self, wqe: bytes) -> None:
+        """DUMP: data that a TLS context has sent before, and is to pass again."""
+        pieces = self._gather.segments(wqe, CtrlSeg.SIZE)
+        if sum(map(len, pieces)) > MAX_FRAME:
+            raise QueueFault("the DUMP is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
+        self._tls.dump(self._use(wqe, CtrlSeg.decode(wqe).imm), pieces)
 
     def _mpsw(self, wqe: bytes) -> None:
         """ENHANCED_MPSW: every data segment is a complete frame."""
         if len(wqe) < _DATA_AT:
             raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        cs_flags, _, _, _, size, start = _ETH.unpack_from(wqe, _ETH_AT)
+        imm, cs_flags, _, _, _, size, start = _SEND.unpack_from(wqe)
+        if imm >> _TIS_SHIFT:
+            raise QueueFault("ENHANCED_MPSW with a TIS", CqeSyndrome.LOCAL_QP_OP_ERR)
         for length, group in groupby(self._gather.segments(wqe, _DATA_AT), len):
             if length > MAX_FRAME:
                 raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)

@@ -113,13 +113,17 @@ class RecordStream:
                 done.append(self._finish(at))
         return done
 
-    def give_up(self) -> Record | None:
-        """Forget the record in progress; what there was of it, or None. ``number`` stays."""
+    @property
+    def unfinished(self) -> Record | None:
+        """What there is of the record in progress, or None."""
         if not self._prefix:
             return None
-        record = Record(
-            self.number, self._prefix, self._nonce, self._aad, None, 0, True, tuple(self._pieces)
-        )
+        kept = tuple(self._pieces)
+        return Record(self.number, self._prefix, self._nonce, self._aad, None, 0, True, kept)
+
+    def give_up(self) -> Record | None:
+        """Forget the record in progress; what there was of it, or None. ``number`` stays."""
+        record = self.unfinished
         self._reset()
         return record
 

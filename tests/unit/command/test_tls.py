@@ -7,7 +7,6 @@ import pytest
 
 from nicmodel.command.caps import CONNECTX6DX
 from nicmodel.spec import commands as c
-from nicmodel.spec.capabilities import TlsCap
 from nicmodel.spec.contexts import Tisc
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.status import CommandStatus
@@ -27,8 +26,7 @@ KEY = bytes(range(1, 33))
 
 @pytest.fixture
 def driver() -> Driver:
-    general = replace(CONNECTX6DX.general, tls_tx=True, log_max_dek=16, general_obj_types=1 << DEK)
-    driver = Driver(profile=replace(CONNECTX6DX, general=general, tls=TlsCap()))
+    driver = Driver()
     driver.up()
     return driver
 

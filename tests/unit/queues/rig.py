@@ -17,11 +17,13 @@ from nicmodel.objects.queue import (
     WqConfig,
     WqType,
 )
+from nicmodel.objects.store import Objects
 from nicmodel.queues.cq import Cq
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Sq
+from nicmodel.queues.tls_tx import TlsTx
 from nicmodel.trace.tracer import Event, ListSink, Tracer
 from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Pdn, Rqn, Sqn, Uar
 
@@ -65,12 +67,22 @@ def data_segment(length: int, lkey: int, addr: int) -> bytes:
 
 
 def send_wqe(
-    opcode: int, index: int, sqn: int, body: bytes = b"", *, ce: int = 2, ds: int | None = None
+    opcode: int,
+    index: int,
+    sqn: int,
+    body: bytes = b"",
+    *,
+    ce: int = 2,
+    ds: int | None = None,
+    imm: int = 0,
+    opmod: int = 0,
+    fence: int = 0,
 ) -> bytes:
     """A send WQE with its control segment, padded to whole WQEBBs."""
     length = 16 + len(body)
     units = -(-length // 16) if ds is None else ds
-    ctrl = struct.pack(">IIIi", (index & 0xFFFF) << 8 | opcode, sqn << 8 | units, ce << 2, 0)
+    first = opmod << 24 | (index & 0xFFFF) << 8 | opcode
+    ctrl = struct.pack(">IIII", first, sqn << 8 | units, fence | ce << 2, imm)
     return (ctrl + body).ljust(-(-length // 64) * 64, b"\0")
 
 
@@ -87,6 +99,8 @@ class Rig:
         self.tracer = Tracer("nic", lambda: 0, (self.sink,))
         self.pending: list[Cq] = []
         self.keys = Keys()
+        self.objects = Objects()
+        self.tls = TlsTx(self.objects)
         gather = self.gather = Gather(self.memory, self.keys)
         self.eq = Eq(
             EqConfig(Eqn(1), LOG_EQ, Uar(0x100), 3, 0, pages(EQ_AT, 64 << LOG_EQ)),
@@ -122,6 +136,7 @@ class Rig:
             self.sent.append,
             lambda: self.time,
             self.tracer,
+            self.tls,
         )
         self.sq.modify(QueueState.RDY)
         rq_dbr = GuestAddr(DBR_AT + 0x40)
@@ -149,11 +164,20 @@ class Rig:
         return data_segment(len(data), LKEY, self.place(data))
 
     def post(
-        self, opcode: int, body: bytes = b"", *, ce: int = 2, sqn: int = 7, ds: int | None = None
+        self,
+        opcode: int,
+        body: bytes = b"",
+        *,
+        ce: int = 2,
+        sqn: int = 7,
+        ds: int | None = None,
+        imm: int = 0,
+        opmod: int = 0,
+        fence: int = 0,
     ) -> int:
         """Write a WQE into the ring, without moving the doorbell record; its index."""
         index = self.posted
-        wqe = send_wqe(opcode, index, sqn, body, ce=ce, ds=ds)
+        wqe = send_wqe(opcode, index, sqn, body, ce=ce, ds=ds, imm=imm, opmod=opmod, fence=fence)
         for at in range(0, len(wqe), 64):
             slot = (index + at // 64) % (1 << LOG_SQ)
             self.memory.write(SQ_AT + slot * 64, wqe[at : at + 64])

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The transmit engine of TLS: one context per TIS, used by any send queue.
+
+Source: ``ktls_tx.c``. A UMR brings static parameters, a SET_PSV makes the context expect the first
+byte of the record with their number; from then on the payload of each SEND and LSO with the TIS,
+and the data of each DUMP, are its byte stream, in the order of execution. What the context expects
+is what it uses: sequence numbers are not looked at, and nothing is corrected.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nicmodel.errors import QueueFault
+from nicmodel.frame import ETH_HEADER, Origin, RecordPart
+from nicmodel.objects.store import Objects
+from nicmodel.objects.tls import Dek
+from nicmodel.objects.transport import Tis
+from nicmodel.offload.parse import parse
+from nicmodel.offload.tls.cipher import RecordCipher
+from nicmodel.offload.tls.record import Buffer
+from nicmodel.offload.tls.stream import EncryptStream, Record
+from nicmodel.queues.tls_params import find_dek, make_cipher, static_params
+from nicmodel.queues.tls_watch import TlsWatch, Use
+from nicmodel.spec.cqe import CqeSyndrome
+from nicmodel.units import Dekn, Tisn
+
+
+def payload_at(frame: bytearray, inline: int) -> int:
+    """Where the payload of a frame begins that a SEND gives to the engine: behind the TCP header.
+
+    Of another protocol it is behind the ``inline`` header bytes; *assumption*. Raises QueueFault.
+    """
+    headers = parse(frame, len(frame))
+    if headers is not None and headers.l4_offset and headers.tcp_header:
+        return headers.l4_offset + headers.tcp_header
+    if inline < ETH_HEADER:
+        raise QueueFault("nothing says where the payload begins", CqeSyndrome.LOCAL_QP_OP_ERR)
+    return inline
+
+
+@dataclass(slots=True)
+class _Context:
+    """What static parameters made, and the stream that progress parameters have begun since.
+
+    The stream may still be that of older static parameters: new ones count from the next progress
+    parameters on. ``used``: by which WQE last, if somebody watches.
+    """
+
+    number: int
+    dek: Dek
+    cipher: RecordCipher
+    stream: EncryptStream | None = None
+    stream_dek: Dek | None = None
+    used: Use | None = None
+
+
+class TlsTx:
+    """The contexts of one NIC's TISes, kept while the TIS lives.
+
+    ``watches`` are told what happens. With ``origins`` set, what is sent says where it is from.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.watches: tuple[TlsWatch, ...] = ()
+        self.origins = False
+        self._tises = objects.tises
+        self._deks = objects.deks
+        self._contexts: dict[int, _Context] = {}
+
+    def static_params(self, use: Use, wqe: bytes) -> None:
+        """A UMR: new static parameters. Raises QueueFault."""
+        tis = self._tis(use)
+        try:
+            params = static_params(wqe)
+            dek = find_dek(self._deks, params, tis.pd)
+        except QueueFault as fault:
+            self._refuse(use, str(fault), fault.syndrome)
+        cipher = make_cipher(params, dek)
+        context = self._contexts.get(use.tisn)
+        if context is None:
+            self._contexts[use.tisn] = _Context(params.initial_record_number, dek, cipher)
+        else:
+            context.number, context.dek, context.cipher = params.initial_record_number, dek, cipher
+        for watch in self.watches:
+            watch.static_params(use, params, cipher)
+
+    def progress_params(self, use: Use) -> None:
+        """A SET_PSV: the next byte begins the record that the static parameters number.
+
+        Raises QueueFault.
+        """
+        self._tis(use)
+        context = self._contexts.get(use.tisn)
+        if context is None:
+            self._refuse(use, f"TIS {use.tisn:#x} has no static parameters")
+        self._give_up(use, context)
+        context.stream = EncryptStream(context.cipher, context.number, keep=bool(self.watches))
+        context.stream_dek = context.dek
+        for watch in self.watches:
+            watch.progress_params(use)
+
+    def encrypt(
+        self, use: Use, header: Buffer, pieces: Sequence[memoryview], step: int = 0
+    ) -> tuple[bytearray, Origin | None]:
+        """What the payload ``pieces`` of a SEND or LSO become; nothing else changes.
+
+        ``header`` stands before them, in each frame; ``step`` bytes of payload go into a frame, 0
+        if it is but one. Raises QueueFault.
+        """
+        stream = self._stream(use)
+        data = self._join(pieces)
+        out = bytearray(len(data))
+        for watch in self.watches:
+            watch.send(use, header, len(data))
+        records = stream.run(data, out)
+        self._passed(use, data, records, stream)
+        origin = None
+        if self.origins:
+            parts = _parts(records, stream.number, len(data))
+            step = step or len(data)
+            at = len(header)
+            origin = Origin("SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", at, step, data)
+        return out, origin
+
+    def dump(self, use: Use, pieces: Sequence[memoryview]) -> None:
+        """Let the data of a DUMP pass; the result goes nowhere. Raises QueueFault."""
+        stream = self._stream(use)
+        data = self._join(pieces)
+        for watch in self.watches:
+            watch.dump(use, len(data))
+        records = stream.run(data, bytearray(len(data)))
+        self._passed(use, data, records, stream)
+
+    def tis_destroyed(self, tisn: Tisn) -> None:
+        """The TIS is gone, and its context with it."""
+        context = self._contexts.pop(tisn, None)
+        if context is not None and context.used is not None:
+            self._give_up(context.used, context)
+        for watch in self.watches:
+            watch.tis_destroyed(tisn)
+
+    def dek_destroyed(self, dekn: Dekn) -> None:
+        """The key is gone; the next use of a context that has it fails."""
+        for watch in self.watches:
+            watch.dek_destroyed(dekn)
+
+    def clear(self) -> None:
+        """Forget all contexts."""
+        self._contexts.clear()
+
+    def _tis(self, use: Use) -> Tis:
+        """The TIS with TLS that ``use`` names."""
+        tis = self._tises.find(Tisn(use.tisn))
+        if tis is None:
+            self._refuse(use, f"there is no TIS {use.tisn:#x}")
+        if not tis.tls_en:
+            self._refuse(use, f"TIS {use.tisn:#x} is without TLS")
+        return tis
+
+    def _stream(self, use: Use) -> EncryptStream:
+        """The stream of the context that ``use`` names."""
+        context = self._contexts.get(use.tisn)
+        if context is None or context.stream is None or context.stream_dek is None:
+            self._tis(use)
+            self._refuse(use, f"the TLS context of TIS {use.tisn:#x} has no parameters yet")
+        dek = context.stream_dek
+        if self._deks.find(dek.dekn) is not dek:
+            self._refuse(use, f"DEK {dek.dekn:#x} of TIS {use.tisn:#x} has been destroyed")
+        if self.watches:
+            context.used = use
+        return context.stream
+
+    def _join(self, pieces: Sequence[memoryview]) -> Buffer:
+        """The pieces as one buffer; a copy of guest memory if anybody keeps it."""
+        if len(pieces) == 1 and not self.watches and not self.origins:
+            return pieces[0]
+        return b"".join(pieces)
+
+    def _passed(
+        self, use: Use, data: Buffer, records: Sequence[Record], stream: EncryptStream
+    ) -> None:
+        if self.watches:
+            unfinished = stream.unfinished
+            for watch in self.watches:
+                watch.passed(use, data, records, unfinished)
+
+    def _give_up(self, use: Use, context: _Context) -> None:
+        """The stream of the context ends here."""
+        record = context.stream.give_up() if context.stream is not None else None
+        if record is not None:
+            for watch in self.watches:
+                watch.gave_up(use, record)
+
+    def _refuse(
+        self, use: Use, reason: str, syndrome: int = CqeSyndrome.LOCAL_QP_OP_ERR
+    ) -> NoReturn:
+        for watch in self.watches:
+            watch.refused(use, reason)
+        raise QueueFault(reason, syndrome)
+
+
+def _parts(records: Sequence[Record], number: int, length: int) -> tuple[RecordPart, ...]:
+    """Which bytes of a payload belong to which record; ``number`` is the one in progress."""
+    parts, start = [], 0
+    for record in records:
+        parts.append(RecordPart(record.number, start, record.end))
+        start = record.end
+    if start < length:
+        parts.append(RecordPart(number, start, length))
+    return tuple(parts)
