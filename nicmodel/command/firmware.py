@@ -14,7 +14,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.spec.eqe import EqePortState, EventType, PortChange
 from nicmodel.trace.events import DeviceReset, LinkChanged
 from nicmodel.trace.tracer import Tracer
-from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tisn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tirn, Tisn
 
 
 class Queues(Protocol):
@@ -78,6 +78,10 @@ class Queues(Protocol):
 
     def tis_destroyed(self, tisn: Tisn) -> None:
         """Forget what a TIS with TLS has set up."""
+        ...
+
+    def tir_destroyed(self, tirn: Tirn) -> None:
+        """Forget what a TIR with TLS has set up."""
         ...
 
     def dek_destroyed(self, dekn: Dekn) -> None:

@@ -32,10 +32,11 @@ from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Egress, Sq
 from nicmodel.queues.striding import StridingRq
+from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.queues.tls_tx import TlsTx
 from nicmodel.trace.events import DoorbellIgnored
 from nicmodel.trace.tracer import Tracer
-from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, Rqn, Sqn, Tisn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, Rqn, Sqn, Tirn, Tisn
 
 TURN = 16
 """WQEs that one send queue may execute before the next one has its turn."""
@@ -103,7 +104,9 @@ class Datapath:
         self._lro = Lro()
         self.tls_tx = TlsTx(objects)
         """The contexts that encrypt."""
-        receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro)
+        self.tls_rx = TlsRx(memory, objects, tracer)
+        """The contexts that decrypt."""
+        receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro, self.tls_rx)
         self._mac = Mac(objects.l2, counters, port, egress, receiver.receive)
 
     def queues(self) -> Iterator[Queue]:
@@ -154,6 +157,7 @@ class Datapath:
             self._timestamp,
             self._tracer,
             self.tls_tx,
+            self.tls_rx,
             self._other_lso,
         )
         self.created(sq)
@@ -210,6 +214,10 @@ class Datapath:
     def tis_destroyed(self, tisn: Tisn) -> None:
         """A TIS with TLS is gone, and its context with it."""
         self.tls_tx.tis_destroyed(tisn)
+
+    def tir_destroyed(self, tirn: Tirn) -> None:
+        """A TIR with TLS is gone, and its context with it."""
+        self.tls_rx.tir_destroyed(tirn)
 
     def dek_destroyed(self, dekn: Dekn) -> None:
         """An encryption key is gone; contexts that name it no longer work."""
@@ -312,4 +320,5 @@ class Datapath:
         self._reporting.clear()
         self._lro.clear()
         self.tls_tx.clear()
+        self.tls_rx.clear()
         self._out_of_buffer.clear()

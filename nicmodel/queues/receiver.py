@@ -7,6 +7,7 @@ frame of its flow, is steered once.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from struct import Struct
 
 from nicmodel.frame import CHECKED, Checked, Frame, Headers, Traffic, Train
@@ -31,8 +32,9 @@ from nicmodel.offload.rss import symmetric_input, toeplitz
 from nicmodel.offload.steer import flow_key, lookup
 from nicmodel.queues.lro import Lro
 from nicmodel.queues.rq import Rq
+from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.spec.cqe import Cqe, CqeOpcode, HdsIpExt, L3HdrType, L4HdrType, RssHashType
-from nicmodel.units import Rqn
+from nicmodel.units import Rqn, Tirn
 
 _MAX_FLOWS = 8192
 """Bound on remembered decisions: a hostile peer may send a new flow with every frame."""
@@ -47,6 +49,8 @@ class Delivery:
     rqn: Rqn
     cqe: bytes
     merge: PacketMerge | None = None
+    tls: Tirn | None = None
+    """The TIR, if it is one with TLS."""
 
     @classmethod
     def to(cls, rqn: Rqn, hash_result: int = 0, hash_type: int = 0) -> "Delivery":
@@ -65,6 +69,7 @@ class Receiver:
         counters: PortCounters,
         timestamp: Callable[[], int],
         lro: Lro,
+        tls: TlsRx,
     ) -> None:
         self._objects = objects
         self._rqs = rqs
@@ -73,6 +78,7 @@ class Receiver:
         self._flows: dict[tuple[object, ...], tuple[Delivery, ...]] = {}
         self._version = -1
         self._lro = lro
+        self._tls = tls
 
     def receive(self, traffic: Traffic, *, looped: bool) -> None:
         """Take traffic of one flow; ``looped``: the vport sent it itself."""
@@ -140,7 +146,33 @@ class Receiver:
                 rq, merge, headers, frames, cqe, sums, strip=strip, good=checked == Checked.BOTH
             ):
                 continue
+            if delivery.tls is not None and checked == Checked.BOTH:
+                self._decrypt(delivery.tls, rq, headers, frames, cqe, sums, strip)
+                continue
             rq.receive(frames, cqe, sums, strip)
+
+    def _decrypt(
+        self,
+        tirn: Tirn,
+        rq: Rq,
+        headers: Headers,
+        frames: list[memoryview],
+        cqe: bytearray,
+        sums: list[int],
+        strip: bool,
+    ) -> None:
+        """Deliver by way of a TIR with TLS; frames with a wrong checksum do not come here.
+
+        ``check_sum`` stays that of the wire: the driver does not look at it in a frame that is
+        marked (``en_rx.c`` mlx5e_handle_csum).
+        """
+        frames, verdicts = self._tls.receive(tirn, headers, frames)
+        at = 0
+        for verdict, group in groupby(verdicts):
+            stop = at + len(list(group))
+            cqe[_TLS_AT] = verdict << _TLS_SHIFT
+            rq.receive(frames[at:stop], cqe, sums[at:stop], strip)
+            at = stop
 
     def _steer(self, headers: Headers, *, looped: bool) -> tuple[Delivery, ...]:
         objects = self._objects
@@ -168,7 +200,8 @@ class Receiver:
             tirns = lookup(objects.steering, flow_key(headers)) or ()
             tirs = (objects.tirs.find(tirn) for tirn in tirns)
             picked = (
-                replace(one, merge=tir.merge)
+                # what is decrypted is not merged, whatever the TIR says
+                replace(one, tls=tir.tirn) if tir.tls_en else replace(one, merge=tir.merge)
                 for tir in tirs
                 if tir is not None
                 and (not looped or tir.self_lb_block & SELF_LB_UNICAST)
@@ -196,6 +229,8 @@ class Receiver:
 _FOUND = Struct(">BBH")
 """hds_ip_ext, l4_l3_hdr_type, vlan_info."""
 _FOUND_AT = 0x1C
+_TLS_AT, _TLS_SHIFT = 0x00, 3
+"""Where ``tls_offload`` is."""
 _TIME = Struct(">Q")
 _TIME_AT = 0x30
 _TIME_MASK = (1 << 64) - 1

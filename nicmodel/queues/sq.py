@@ -23,6 +23,7 @@ from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
 from nicmodel.queues.tls_params import progress_params
+from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.queues.tls_tx import TlsTx, payload_at
 from nicmodel.queues.tls_watch import Use
 from nicmodel.queues.umr import update_key
@@ -99,6 +100,7 @@ class Sq:
         timestamp: Callable[[], int],
         tracer: Tracer,
         tls: TlsTx,
+        tls_rx: TlsRx,
         other_lso: OtherLso = OtherLso.REPLICATE,
     ) -> None:
         wq = config.wq
@@ -114,6 +116,7 @@ class Sq:
         self._egress = egress
         self._other_lso = other_lso
         self._tls = tls
+        self._tls_rx = tls_rx
         self._timestamp = timestamp
         self._tracer = tracer
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
@@ -142,6 +145,7 @@ class Sq:
             WqeOpcode.ENHANCED_MPSW: self._mpsw,
             WqeOpcode.UMR: self._umr,
             WqeOpcode.SET_PSV: self._set_psv,
+            WqeOpcode.GET_PSV: self._get_psv,
             WqeOpcode.DUMP: self._dump,
         }
 
@@ -392,6 +396,8 @@ class Sq:
         control = CtrlSeg.decode(wqe)
         if control.opmod == TlsOpmod.TIS:
             self._tls.static_params(self._use(wqe, control.imm), wqe)
+        elif control.opmod == TlsOpmod.TIR:
+            self._tls_rx.set_static_params(wqe, self.config.wq.pd)
         elif self.config.reg_umr:
             update_key(wqe, self.config.wq.pd, self._gather.keys)
         else:
@@ -399,10 +405,20 @@ class Sq:
 
     def _set_psv(self, wqe: bytes) -> None:
         """SET_PSV: begin the byte stream of a TLS context."""
-        if CtrlSeg.decode(wqe).opmod != TlsOpmod.TIS:
-            raise QueueFault("this SET_PSV is not for a TIS", CqeSyndrome.LOCAL_QP_OP_ERR)
-        tisn, _ = progress_params(wqe)
-        self._tls.progress_params(self._use(wqe, tisn << _TIS_SHIFT))
+        opmod = CtrlSeg.decode(wqe).opmod
+        if opmod == TlsOpmod.TIS:
+            tisn, _ = progress_params(wqe)
+            self._tls.progress_params(self._use(wqe, tisn << _TIS_SHIFT))
+        elif opmod == TlsOpmod.TIR:
+            self._tls_rx.set_progress_params(wqe)
+        else:
+            raise QueueFault("this SET_PSV is for no TIS and no TIR", CqeSyndrome.LOCAL_QP_OP_ERR)
+
+    def _get_psv(self, wqe: bytes) -> None:
+        """GET_PSV: where the byte stream of a TLS context stands."""
+        if CtrlSeg.decode(wqe).opmod != TlsOpmod.TIR:
+            raise QueueFault("this GET_PSV is not for a TIR", CqeSyndrome.LOCAL_QP_OP_ERR)
+        self._tls_rx.get_progress_params(wqe, self._gather)
 
     def _dump(self, wqe: bytes) -> None:
         """DUMP: data that a TLS context has sent before, and is to pass again."""

@@ -84,6 +84,19 @@ class HdsIpExt(IntFlag):
     """The TCP or UDP checksum is right."""
 
 
+class TlsOffload(IntEnum):
+    """``tls_offload``: what TLS receive offload made of the frame (CQE_TLS_OFFLOAD_*)."""
+
+    RAW = 0
+    """Nothing: it is as it was on the wire (CQE_TLS_OFFLOAD_NOT_DECRYPTED)."""
+    DECRYPTED = 1
+    """All that it has of records was decrypted, and the tags in it are right."""
+    RESYNC = 2
+    """As it was on the wire, and it has the header that software is to be asked about."""
+    ERROR = 3
+    """As it was on the wire, for a tag in it is wrong."""
+
+
 class L4HdrType(IntEnum):
     """``l4_l3_hdr_type`` bits 6..4 (CQE_L4_HDR_TYPE_*)."""
 

@@ -148,4 +148,6 @@ def destroy_tir(firmware: Firmware, request: DestroyTirIn) -> Done:
     else:
         objects.rqts.release([tir.rqtn])
     objects.tds.release([tir.transport_domain])
+    if tir.tls_en:
+        firmware.queues.tir_destroyed(tir.tirn)
     return Done()

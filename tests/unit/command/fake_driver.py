@@ -21,7 +21,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.spec.layout import Layout
 from nicmodel.spec.opcodes import CommandOpcode
 from nicmodel.trace.tracer import ListSink, Tracer
-from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tisn
+from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, GuestAddr, Rqn, Sqn, Tirn, Tisn
 
 R = TypeVar("R", bound=Layout)
 
@@ -62,7 +62,7 @@ class FakeQueues:
     rqs: dict[Rqn, RqConfig] = field(default_factory=dict)
     states: dict[tuple[str, int], QueueState] = field(default_factory=dict)
     events: list[tuple[int, int, bytes]] = field(default_factory=list)
-    gone: list[Tisn | Dekn] = field(default_factory=list)
+    gone: list[Tisn | Tirn | Dekn] = field(default_factory=list)
     drops: int = 0
     resets: int = 0
 
@@ -117,6 +117,9 @@ class FakeQueues:
 
     def tis_destroyed(self, tisn: Tisn) -> None:
         self.gone.append(tisn)
+
+    def tir_destroyed(self, tirn: Tirn) -> None:
+        self.gone.append(tirn)
 
     def dek_destroyed(self, dekn: Dekn) -> None:
         self.gone.append(dekn)

@@ -7,7 +7,7 @@ import pytest
 
 from nicmodel.command.caps import CONNECTX6DX
 from nicmodel.spec import commands as c
-from nicmodel.spec.contexts import Tisc
+from nicmodel.spec.contexts import Tirc, TirDispType, Tisc
 from nicmodel.spec.opcodes import CommandOpcode as Op
 from nicmodel.spec.status import CommandStatus
 from nicmodel.spec.tls import (
@@ -16,7 +16,7 @@ from nicmodel.spec.tls import (
     GeneralObjInCmdHdr,
     GeneralObjOutCmdHdr,
 )
-from nicmodel.units import Dekn, Pdn, Tisn
+from nicmodel.units import Dekn, Pdn, Tirn, Tisn
 from tests.unit.command.fake_driver import Refused
 from tests.unit.command.lifecycle import Driver
 
@@ -26,7 +26,8 @@ KEY = bytes(range(1, 33))
 
 @pytest.fixture
 def driver() -> Driver:
-    driver = Driver()
+    general = replace(CONNECTX6DX.general, tls_rx=True)
+    driver = Driver(profile=replace(CONNECTX6DX, general=general))
     driver.up()
     return driver
 
@@ -103,11 +104,34 @@ def test_a_tis_with_tls_is_in_a_protection_domain(driver: Driver) -> None:
     driver.run(Op.DEALLOC_PD, c.DeallocPdIn(pd=pd), c.Done)
 
 
+def create_tir(driver: Driver) -> Tirn:
+    context = Tirc(
+        tls_en=True,
+        transport_domain=driver.td,
+        disp_type=TirDispType.INDIRECT,
+        indirect_table=driver.rqts[0],
+    )
+    return driver.run(Op.CREATE_TIR, c.CreateTirIn(ctx=context), c.CreateTirOut).tirn
+
+
+def test_the_end_of_a_tir_with_tls_is_told(driver: Driver) -> None:
+    tirn = create_tir(driver)
+    assert driver.objects.tirs.get(tirn).tls_en
+    assert driver.queues.gone == []
+    driver.run(Op.DESTROY_TIR, c.DestroyTirIn(tirn=tirn), c.Done)
+    assert driver.queues.gone == [tirn]
+    driver.close()
+    driver.remove()  # TIRs without TLS
+    assert not [gone for gone in driver.queues.gone if gone != tirn]
+
+
 def test_a_card_without_tls_refuses_both() -> None:
-    general = replace(CONNECTX6DX.general, tls_tx=False, general_obj_types=0)
+    general = replace(CONNECTX6DX.general, tls_tx=False, tls_rx=False, general_obj_types=0)
     driver = Driver(profile=replace(CONNECTX6DX, general=general))
     driver.up()
     with refused(CommandStatus.BAD_PARAM):
         create_key(driver)
     with refused(CommandStatus.BAD_PARAM):
         create_tis(driver, driver.pd)
+    with refused(CommandStatus.BAD_PARAM):
+        create_tir(driver)

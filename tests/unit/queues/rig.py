@@ -23,6 +23,7 @@ from nicmodel.queues.eq import Eq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Sq
+from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.queues.tls_tx import TlsTx
 from nicmodel.trace.tracer import Event, ListSink, Tracer
 from nicmodel.units import CounterSet, Cqn, Eqn, GuestAddr, Pdn, Rqn, Sqn, Uar
@@ -101,6 +102,7 @@ class Rig:
         self.keys = Keys()
         self.objects = Objects()
         self.tls = TlsTx(self.objects)
+        self.tls_rx = TlsRx(self.memory, self.objects, self.tracer)
         gather = self.gather = Gather(self.memory, self.keys)
         self.eq = Eq(
             EqConfig(Eqn(1), LOG_EQ, Uar(0x100), 3, 0, pages(EQ_AT, 64 << LOG_EQ)),
@@ -137,6 +139,7 @@ class Rig:
             lambda: self.time,
             self.tracer,
             self.tls,
+            self.tls_rx,
         )
         self.sq.modify(QueueState.RDY)
         rq_dbr = GuestAddr(DBR_AT + 0x40)

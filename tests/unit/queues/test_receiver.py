@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from nicmodel.frame import Frame, Traffic
+from nicmodel.memory import GuestMemory
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.flow import (
     Destinations,
@@ -25,6 +26,8 @@ from nicmodel.offload.segment import segment
 from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
+from nicmodel.queues.tls_rx import TlsRx
+from nicmodel.trace.tracer import Tracer
 from nicmodel.units import CounterSet, Cqn, GuestAddr, Pdn, Rqn, Rqtn, TableId, Tdn, Tirn
 
 MSS, COUNT = 1000, 5
@@ -89,7 +92,8 @@ def network(
         Rqn(rqn): Queue(RqConfig(Rqn(rqn), Cqn(1), CounterSet(0), False, False, wq)) for rqn in rqns
     }
     to_tirs(objects, list(queues), self_lb_block or (0,) * len(queues))
-    receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0, Lro())
+    tls = TlsRx(GuestMemory.anonymous([]), objects, Tracer("nic", lambda: 0))
+    receiver = Receiver(objects, cast("dict[Rqn, Rq]", queues), counters, lambda: 0, Lro(), tls)
     return receiver, counters, list(queues.values())
 
 

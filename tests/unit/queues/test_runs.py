@@ -17,6 +17,7 @@ from nicmodel.objects.store import Objects
 from nicmodel.offload.coalesce import RUN, coalesce
 from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
+from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.spec.wqe import ETH_INSERT_VLAN
 from nicmodel.units import Rqn
@@ -234,7 +235,10 @@ class Arrival(Rig):
         objects = Objects()
         to_tirs(objects, [Rqn(9)], (0,))
         self.lro = Lro()
-        self.receiver = Receiver(objects, {Rqn(9): self.rq}, PortCounters(), lambda: 7, self.lro)
+        tls = TlsRx(self.memory, objects, self.tracer)
+        self.receiver = Receiver(
+            objects, {Rqn(9): self.rq}, PortCounters(), lambda: 7, self.lro, tls
+        )
         self.buffers(16, 300)
 
 
