@@ -380,7 +380,7 @@ class Sq:
         origin = None
         if imm >> _TIS_SHIFT:
             sealed, origin = self._tls.encrypt(self._use(wqe, imm), header, payload, mss)
-            payload = [memoryview(sealed)]
+            payload = [sealed]
         l3, l4 = bool(cs_flags & _L3), bool(cs_flags & _L4)
         train = segment(header, payload, mss, l3=l3, l4=l4, other=self._other_lso)
         if train is None:

@@ -16,8 +16,21 @@ from pathlib import Path
 from time import thread_time
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nicmodel.offload.checksum import ones_sum
+from nicmodel.offload.tls.record import TAG
+from nicmodel.spec.commands import CreateTisIn, CreateTisOut
+from nicmodel.spec.contexts import Tisc
+from nicmodel.spec.opcodes import CommandOpcode as Op
+from nicmodel.spec.tls import (
+    CreateGeneralObjectIn,
+    EncryptionKeyObj,
+    GeneralObject,
+    GeneralObjInCmdHdr,
+    GeneralObjOutCmdHdr,
+)
+from nicmodel.spec.wqe import WqeOpcode
 from nicmodel.trace.tracer import Tracer
 from nicmodel.wire.fabric import Fabric
 from nicmodel.wire.link import Link
@@ -25,7 +38,9 @@ from nicmodel.wire.switch import Switch
 from tests.bench.report import FOLDER, ROUNDS, Curve, Result, plot
 from tests.unit.device.machine import LSO, SEND, Loop, Machine
 from tests.unit.device.packets import ethernet, udp
+from tests.unit.offload.tls.records import opened12, plain12
 from tests.unit.queues.rig import eth_segment
+from tests.unit.queues.tls import KEY, SALT, progress_params, static_params
 
 PAYLOAD = 1 << 16
 """Payload bytes of a large send; they lie in pieces of ``PIECE`` bytes, like page fragments."""
@@ -33,6 +48,11 @@ PIECE = 1 << 14
 MSS = 1448
 FRAMES = -(-PAYLOAD // MSS)
 """Frames of a large send."""
+
+RECORD = 1 << 14
+"""Bytes of text in a TLS record."""
+OVERHEAD = 5 + 8 + TAG
+"""Bytes of a TLS 1.2 record that are not text."""
 
 LARGE_BURST = 8
 """Large sends posted by one doorbell. Who sends faster than the model always has some posted."""
@@ -145,8 +165,10 @@ class Large:
     """64 KiB of TCP in each LSO WQE."""
 
     name, unit, target = "model_lso", "Gbit/s", 8.0
+    least_is = "memcpy and checksum alone"
     steps = 50
     burst = LARGE_BURST
+    imm = 0
 
     def __init__(self) -> None:
         self.a, self.b = network(2)
@@ -155,10 +177,13 @@ class Large:
         head += struct.pack(">HHIIBBHHH", 40000, 5001, 1, 1, 0x80, 0x18, 500, 0, 0)
         head += b"\1\1\x08\x0a" + bytes(8)
         self.head = head
-        generator = np.random.default_rng(3)
-        self.payloads = [generator.bytes(PAYLOAD) for _ in range(16)]
+        self.payloads = self._payloads()
         self.bodies = [self._body(payload) for payload in self.payloads]
         self.at = 0
+
+    def _payloads(self) -> list[bytes]:
+        generator = np.random.default_rng(3)
+        return [generator.bytes(PAYLOAD) for _ in range(16)]
 
     def _body(self, payload: bytes) -> bytes:
         pieces = [payload[at : at + PIECE] for at in range(0, PAYLOAD, PIECE)]
@@ -170,7 +195,8 @@ class Large:
         a, b = self.a, self.b
         for number in range(self.burst):
             last = number == self.burst - 1
-            a.put(a.sq(), LSO, self.bodies[self.at % 16], ce=2 if last else 0)
+            body = self.bodies[self.at % len(self.bodies)]
+            a.put(a.sq(), LSO, body, ce=2 if last else 0, imm=self.imm)
             self.at += 1
         a.ring(a.sq())
         assert len(b.take(0)) == FRAMES * self.burst
@@ -205,10 +231,73 @@ class Large:
         return work
 
 
+class TlsLarge(Large):
+    """The same with TLS records of 16 KiB; each large send ends within one."""
+
+    name, target = "model_tls_lso", 6.0
+    least_is = "AES-GCM alone"
+
+    def __init__(self) -> None:
+        super().__init__()
+        a = self.a
+        context = Tisc(tls_en=True, transport_domain=a.td, pd=a.pd)
+        tisn = a.run(Op.CREATE_TIS, CreateTisIn(ctx=context), CreateTisOut).tisn
+        key = CreateGeneralObjectIn(
+            general_obj_in_cmd_hdr=GeneralObjInCmdHdr(obj_type=GeneralObject.ENCRYPTION_KEY),
+            encryption_key_object=EncryptionKeyObj(key_type=1, pd=a.pd, key=bytes(16) + KEY),
+        )
+        dek = a.run(Op.CREATE_GENERAL_OBJECT, key, GeneralObjOutCmdHdr).obj_id
+        self.imm = tisn << 8
+        a.put(a.sq(), WqeOpcode.UMR, static_params(dek, 0), ce=0, imm=self.imm, opmod=1)
+        a.put(a.sq(), WqeOpcode.SET_PSV, progress_params(tisn), ce=0, opmod=1)
+
+    def _payloads(self) -> list[bytes]:
+        generator = np.random.default_rng(3)
+        left = 16 * PAYLOAD
+        stream = b""
+        while left:
+            text = min(RECORD, left - OVERHEAD)
+            number = len(stream) // (RECORD + OVERHEAD)
+            stream += plain12(generator.bytes(text), number.to_bytes(8, "big"))
+            left -= text + OVERHEAD
+        return [stream[at : at + PAYLOAD] for at in range(0, len(stream), PAYLOAD)]
+
+    def check(self) -> None:
+        """Can what arrives be decrypted, and is it what was sent?"""
+        stream = b""
+        for body in self.bodies:
+            self.a.put(self.a.sq(), LSO, body, imm=self.imm)
+            self.a.ring(self.a.sq())
+            frames = [self.b.data(cqe) for cqe in self.b.take(0)]
+            stream += b"".join(frame[len(self.head) :] for frame in frames)
+            self.a.take(0, sent=1)
+        texts, plain = opened12(KEY, SALT, 0, stream), b"".join(self.payloads)
+        for text in texts:
+            assert plain[13 : 13 + len(text)] == text
+            plain = plain[OVERHEAD + len(text) :]
+        assert not plain
+
+    def least(self) -> Callable[[], None]:
+        """AES-GCM over as many bytes, in records of the same length, and nothing else."""
+        source = memoryview(b"".join(self.payloads))
+        target = memoryview(bytearray(RECORD + TAG))
+        cipher = AESGCM(KEY)
+        nonce, aad = bytes(12), bytes(13)
+        records = self.burst * PAYLOAD // RECORD
+
+        def work() -> None:
+            for number in range(records):
+                at = number * RECORD
+                cipher.encrypt_into(nonce, source[at : at + RECORD], aad, target)
+
+        return work
+
+
 class Small:
     """Bursts of small datagrams."""
 
     name, unit, target = "model_small_send", "frames/s", 100_000.0
+    least_is = Large.least_is
     steps = 100
     burst = BURST
 
@@ -274,7 +363,7 @@ class Single(Small):
 
 
 Load = Large | Small
-LOADS: tuple[type[Load], ...] = (Large, Small, Single)
+LOADS: tuple[type[Load], ...] = (Large, TlsLarge, Small, Single)
 
 
 def run() -> list[Result]:
@@ -302,7 +391,7 @@ def measure(kind: type[Load]) -> Result:
             least()
         rounds.append((load.value(mine), load.value((thread_time() - start) / load.steps)))
     value, limit = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"  {kind.name}: {value:,.1f} {kind.unit}; memcpy and checksum alone {limit:,.1f}")
+    print(f"  {kind.name}: {value:,.1f} {kind.unit}; {kind.least_is} {limit:,.1f}")
     share = limit / value if kind is Single else value / limit
     return Result(
         kind.name,
@@ -314,6 +403,7 @@ def measure(kind: type[Load]) -> Result:
         tuple(rounds),
         limit,
         share,
+        kind.least_is,
     )
 
 

@@ -24,8 +24,8 @@ class Result:
 
     ``value`` is the median of ours, ``peer_value`` that of ``peer``, and ``ratio`` what the first
     is of the second; ``rounds`` has what each round found of both. A figure of the model alone has
-    its target as peer, and ``limit``: what copying and summing the same bytes alone would reach;
-    ``share`` is what ``value`` is of that.
+    its target as peer, and ``limit``: what ``least`` would reach with the same bytes; ``share`` is
+    what ``value`` is of that.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Result:
     rounds: tuple[tuple[float, float], ...]
     limit: float | None = None
     share: float | None = None
+    least: str = ""
 
 
 def report(results: Sequence[Result], path: Path = RESULTS) -> None:
@@ -45,7 +46,7 @@ def report(results: Sequence[Result], path: Path = RESULTS) -> None:
     path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     print(f"\n{'':34}{'ours':>14}{'peer':>14}{'ratio':>8}")
     for r in results:
-        limit = "" if r.share is None else f", {r.share:.0%} of memcpy and checksum alone"
+        limit = "" if r.share is None else f", {r.share:.0%} of {r.least}"
         print(
             f"{r.name:34}{r.value:14,.1f}{r.peer_value:14,.1f}{r.ratio:8.2f}"
             f"  {r.unit}, peer {r.peer}{limit}"

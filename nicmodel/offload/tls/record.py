@@ -64,7 +64,7 @@ def make_nonce(version: TlsVersion, iv: bytes, number: int, prefix: Buffer) -> b
     carries, which need not be its number (RFC 5288). ``prefix``: as ``prefix_length`` has it.
     """
     if version is TlsVersion.TLS_1_2:
-        return b"".join((iv[:4], prefix[HEADER : HEADER + EXPLICIT_NONCE]))
+        return iv[:4] + bytes(prefix[HEADER : HEADER + EXPLICIT_NONCE])
     return (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
 
 

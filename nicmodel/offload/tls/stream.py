@@ -59,8 +59,20 @@ class RecordStream:
     """
 
     __slots__ = (
-        "_aad", "_cipher", "_keep", "_nonce", "_overhead", "_pieces", "_prefix", "_prefix_length",
-        "_sealed", "_tag", "_text", "_trailer", "_wanted", "number",
+        "_aad",
+        "_cipher",
+        "_keep",
+        "_nonce",
+        "_opened",
+        "_overhead",
+        "_pieces",
+        "_prefix",
+        "_prefix_length",
+        "_tag",
+        "_text",
+        "_trailer",
+        "_wanted",
+        "number",
     )  # fmt: skip
 
     def __init__(self, cipher: RecordCipher, number: int) -> None:
@@ -78,7 +90,7 @@ class RecordStream:
         self._wanted = HEADER  # bytes of the prefix to come
         self._text = 0  # bytes between prefix and tag to come
         self._trailer = 0  # bytes of the tag to come
-        self._sealed = False  # is there a cipher context for this record?
+        self._opened = False  # is there a cipher context for this record?
         self._nonce = self._aad = self._tag = b""
         self._pieces: list[memoryview] = []
 
@@ -105,7 +117,7 @@ class RecordStream:
         done: list[Record] = []
         while at < end:
             if not self._prefix:
-                at = self._whole(source, target, at, done)
+                at = self._records(source, target, at, done)
                 if at == end:
                     break
             at = self._part(source, target, at)
@@ -127,18 +139,24 @@ class RecordStream:
         self._reset()
         return record
 
-    def _whole(self, source: memoryview, target: memoryview, at: int, done: list[Record]) -> int:
-        """Do the records that lie in ``source`` from ``at`` on as a whole; where they end."""
+    def _records(self, source: memoryview, target: memoryview, at: int, done: list[Record]) -> int:
+        """Do the records that lie in ``source`` from ``at`` on as a whole, and begin the one after
+        them if its prefix does; where that ends.
+        """
         end = len(source)
         cipher, first, overhead = self._cipher, self._prefix_length, self._overhead
-        while end - at >= HEADER + overhead:
+        while end - at >= first:
             prefix = bytes(source[at : at + first])
             length = prefix[3] << 8 | prefix[4]
-            stop = at + HEADER + length
-            if stop > end or length < overhead:
+            if length < overhead:
                 break
             text = at + first
             target[at:text] = prefix
+            stop = at + HEADER + length
+            if stop > end:
+                self._prefix, self._wanted = prefix, 0
+                self._open(length - overhead)
+                return text
             number = self.number
             nonce = make_nonce(cipher.version, cipher.iv, number, prefix)
             aad = make_aad(cipher.version, number, prefix, length - overhead)
@@ -151,7 +169,9 @@ class RecordStream:
         return at
 
     def _part(self, source: memoryview, target: memoryview, at: int) -> int:
-        """Do what ``source`` has from ``at`` on of the next part of a record; where it ends."""
+        """Do what ``source`` has from ``at`` on of the record in progress, or of a prefix that is
+        cut; where that ends.
+        """
         if self._wanted:
             piece = bytes(source[at : at + self._wanted])
             stop = at + len(piece)
@@ -159,54 +179,60 @@ class RecordStream:
             self._prefix += piece
             self._wanted -= len(piece)
             if not self._wanted:
-                self._advance()
+                self._prefix_read()
             return stop
         if self._text:
             stop = min(at + self._text, len(source))
-            if self._sealed:
+            if self._opened:
                 self._update(source[at:stop], target[at:stop])
                 if self._keep:
                     self._pieces.append(target[at:stop])
             else:
                 target[at:stop] = source[at:stop]
             self._text -= stop - at
-            if not self._text and self._sealed:
+            if self._text:
+                return stop
+            if self._opened:
                 self._text_done()
-            return stop
+            at = stop
         stop = min(at + self._trailer, len(source))
-        self._pass_tag(source[at:stop], target[at:stop])
-        self._trailer -= stop - at
+        if at < stop:
+            self._pass_tag(source[at:stop], target[at:stop])
+            self._trailer -= stop - at
         return stop
 
-    def _advance(self) -> None:
-        """Header or prefix is complete: how the record goes on."""
-        cipher, prefix = self._cipher, self._prefix
-        length = prefix[3] << 8 | prefix[4]
+    def _prefix_read(self) -> None:
+        """Header, or header and nonce, are complete: how the record goes on."""
+        length = self._prefix[3] << 8 | self._prefix[4]
         if length < self._overhead:
             self._text = length
-            return
-        self._wanted = self._prefix_length - len(prefix)
-        self._text = length - self._overhead
-        self._trailer = TAG
-        if self._wanted:
-            return
-        self._nonce = make_nonce(cipher.version, cipher.iv, self.number, prefix)
-        self._aad = make_aad(cipher.version, self.number, prefix, self._text)
+        elif len(self._prefix) < self._prefix_length:
+            self._wanted = self._prefix_length - len(self._prefix)
+            self._text, self._trailer = length - self._overhead, TAG
+        else:
+            self._open(length - self._overhead)
+
+    def _open(self, text: int) -> None:
+        """Prefix and record number are known, ``text`` bytes and a tag are to come."""
+        cipher = self._cipher
+        self._text, self._trailer = text, TAG
+        self._nonce = make_nonce(cipher.version, cipher.iv, self.number, self._prefix)
+        self._aad = make_aad(cipher.version, self.number, self._prefix, text)
         self._begin(self._nonce, self._aad)
-        self._sealed = True
-        if not self._text:
+        self._opened = True
+        if not text:
             self._text_done()
 
     def _finish(self, end: int) -> Record:
         """The record in progress is complete."""
-        sealed = self._sealed
-        authentic = not sealed or self._verify()
+        opened = self._opened
+        authentic = not opened or self._verify()
         record = Record(
             self.number,
             self._prefix,
             self._nonce,
             self._aad,
-            self._tag if sealed else None,
+            self._tag if opened else None,
             end,
             authentic,
             tuple(self._pieces),

@@ -336,10 +336,12 @@ class Machine(Lifecycle):
         """A data segment that names ``data``."""
         return data_segment(len(data), self.lkey(), self.place(data))
 
-    def put(self, queue: Work, opcode: int, body: bytes, *, ce: int = 2) -> int:
+    def put(
+        self, queue: Work, opcode: int, body: bytes, *, ce: int = 2, imm: int = 0, opmod: int = 0
+    ) -> int:
         """Write a WQE and move the doorbell record; its index."""
         index = queue.producer
-        wqe = send_wqe(opcode, index, queue.number, body, ce=ce)
+        wqe = send_wqe(opcode, index, queue.number, body, ce=ce, imm=imm, opmod=opmod)
         for at in range(0, len(wqe), 64):
             slot = (index + at // 64) % queue.size
             self.memory.write(queue.addr + slot * 64, wqe[at : at + 64])

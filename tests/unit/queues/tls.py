@@ -58,9 +58,13 @@ def post_static(rig: Rig, tisn: int, dek: int, number: int = 0, *, ce: int = 0, 
     return rig.post(WqeOpcode.UMR, body, ce=ce, opmod=1, imm=tisn << 8, fence=FENCE)
 
 
+def progress_params(tisn: int) -> bytes:
+    """``mlx5e_set_tls_progress_params_wqe`` behind its control segment."""
+    return struct.pack(">IIII", tisn, 0, 0, 0)
+
+
 def post_progress(rig: Rig, tisn: int, *, ce: int = 0) -> int:
-    body = struct.pack(">IIII", tisn, 0, 0, 0)
-    return rig.post(WqeOpcode.SET_PSV, body, ce=ce, opmod=1, fence=FENCE)
+    return rig.post(WqeOpcode.SET_PSV, progress_params(tisn), ce=ce, opmod=1, fence=FENCE)
 
 
 def post_params(rig: Rig, tisn: int, dek: int, number: int = 0, **more: Any) -> None:
