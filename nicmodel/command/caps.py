@@ -125,6 +125,7 @@ CONNECTX6DX = Profile(
         device_frequency_khz=CLOCK_KHZ,
         # all of TLS or nothing: ktls.c mlx5e_ktls_init, ktls_tx.c mlx5e_ktls_init_tx
         tls_tx=True,
+        tls_rx=True,
         log_max_dek=16,
         general_obj_types=1 << GeneralObject.ENCRYPTION_KEY,
     ),

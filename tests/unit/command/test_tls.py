@@ -26,8 +26,7 @@ KEY = bytes(range(1, 33))
 
 @pytest.fixture
 def driver() -> Driver:
-    general = replace(CONNECTX6DX.general, tls_rx=True)
-    driver = Driver(profile=replace(CONNECTX6DX, general=general))
+    driver = Driver()
     driver.up()
     return driver
 

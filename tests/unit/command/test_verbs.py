@@ -91,9 +91,11 @@ def test_the_profile_is_what_the_driver_needs_for_a_netdev() -> None:
     assert receive.identified_miss_table_mode
     assert receive.max_ft_level >= 66
     assert receive.log_max_ft_size >= 16
+    assert receive.ft_field_support.outer_ip_version  # fs_tcp.c mlx5e_accel_fs_tcp_create
     # kTLS: all or nothing (ktls.c mlx5e_ktls_init).
     offered = {
         general.tls_tx,
+        general.tls_rx,
         bool(general.log_max_dek),
         tls.tls_1_2_aes_gcm_128,
         tls.tls_1_2_aes_gcm_256,
