@@ -115,6 +115,12 @@ def _faults(_args: argparse.Namespace) -> int:
     return 0
 
 
+def _decrypt(args: argparse.Namespace) -> int:
+    from nicmodel.decrypt.command import run  # noqa: PLC0415
+
+    return run(args)
+
+
 def _status_of_run(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
 
@@ -154,6 +160,7 @@ def _parser() -> _Parser:
     _add_link(commands)
     _add_fault(commands)
     _add_status(commands)
+    _add_decrypt(commands)
     _add_test(commands)
     doctor = _add(
         commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type."
@@ -199,6 +206,8 @@ def _add_serve(commands: Any) -> None:
           [[capture]]
           port = "a"
           file = "a.pcapng"
+          clear = true  # a second interface: before encryption, after decryption
+          keys = "a.keys"  # TLS keys, for 'nicmodel decrypt'
           [[link]]  # impairs the cable; keys as of 'nicmodel link'
           nic = "a"
           direction = "out"
@@ -215,7 +224,12 @@ def _add_serve(commands: Any) -> None:
         serve, "--tap", "NAME[@NETNS]", "add a tap of the host, made if it is not there, to sw0"
     )
     _add_many(serve, "--link", "NIC,KEY=VALUE,...", "a rule as of 'nicmodel link'")
-    _add_many(serve, "--capture", "PORT=FILE", "write what a NIC or tap sends and gets to a pcapng")
+    _add_many(
+        serve,
+        "--capture",
+        "PORT=FILE[,clear][,keys=FILE]",
+        "write what a NIC or tap sends and gets to a pcapng",
+    )
     serve.add_argument(
         "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
     )
@@ -300,6 +314,29 @@ def _add_status(commands: Any) -> None:
         """,
     )
     _add_control(status)
+
+
+def _add_decrypt(commands: Any) -> None:
+    decrypt = _add(
+        commands,
+        "decrypt",
+        _decrypt,
+        "Decrypt the TLS records in a capture with the keys that were written beside it.",
+        """\
+        For each direction of a connection that has a key it says how many records authenticate,
+        and one sentence on each that does not. OUT.pcapng has one frame of plain TCP a record.
+        Exit status 1: not all is as it should be.
+
+        examples:
+          nicmodel serve --nic a=a.sock --capture a=a.pcapng,clear,keys=a.keys
+          nicmodel decrypt a.pcapng --keys a.keys -o plain.pcapng
+        """,
+    )
+    decrypt.add_argument("capture", type=Path, metavar="CAPTURE", help="pcapng file")
+    decrypt.add_argument("--keys", type=Path, required=True, metavar="FILE", help="its key file")
+    decrypt.add_argument(
+        "-o", dest="output", type=Path, metavar="OUT.pcapng", help="write the records, decrypted"
+    )
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from nicmodel.pci.init_segment import CLOCK_AT, COMMAND_TIMEOUT_MS, InitSegment
 from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.arbiter import Arbiter, Policy
 from nicmodel.queues.datapath import Datapath, Settings
+from nicmodel.queues.exposure import Exposure
 from nicmodel.spec.capabilities import CLOCK_KHZ
 from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer
@@ -72,6 +73,7 @@ class _Life:
             nic.tracer,
             Settings(nic.arbiter, nic.profile.other_lso),
         )
+        nic.exposure.begin(self.datapath, objects)
         self.firmware = Firmware(
             objects,
             self.datapath,
@@ -118,7 +120,7 @@ class Nic:
     ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too; ``seed`` is
     that of the run; ``profile`` and ``arbitration`` say what kind of card it is;
     ``command_timeout_ms`` is how long the firmware asks the driver to wait for a command.
-    ``faults`` is what breaks it.
+    ``faults`` is what breaks it, ``exposure`` what of its secrets is shown.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class Nic:
         self.command_timeout_ms = command_timeout_ms
         self.faults = Injector(name, seed, scheduler, tracer)
         self.port = Port(name, self)
+        self.exposure = Exposure(name)
         self._clock = clock
         self._life: _Life | None = None
         self._beat()

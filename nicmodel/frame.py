@@ -93,15 +93,15 @@ Clear = bytes | bytearray | memoryview
 class Origin:
     """What a crypto engine did to traffic; only made when somebody watches.
 
-    ``queue`` ("SQ" or "RQ") and ``number`` name the queue, ``wqe`` the index of the WQE (None where
-    it is not known yet), ``context`` the TIS or TIR. ``records`` are in order of the payload, which
-    begins ``payload_at`` bytes into each frame, ``step`` bytes a frame. ``verdict`` is a word or
-    two on what came of it. ``clear`` is the payload of the whole before it was encrypted, None
-    where nobody asked for it.
+    ``queue`` ("SQ" or "RQ") and ``number`` name the queue, ``wqe`` the index of the WQE (both None
+    for an RQ, where the TIR is yet to choose them), ``context`` the TIS or TIR.
+    ``records`` are in order of the payload, which begins ``payload_at`` bytes into each frame,
+    ``step`` bytes a frame. ``verdict`` is a word or two on what came of it. ``clear`` is the
+    payload of the whole before it was encrypted, None where nobody asked for it.
     """
 
     queue: str
-    number: int
+    number: int | None
     wqe: int | None
     context: int
     records: tuple[RecordPart, ...]

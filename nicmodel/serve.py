@@ -19,7 +19,7 @@ from nicmodel.device import Nic
 from nicmodel.entry import Entry
 from nicmodel.errors import UserError
 from nicmodel.faults.requests import FaultRequests
-from nicmodel.topology import Topology
+from nicmodel.topology import CaptureSpec, Topology
 from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
 from nicmodel.transport.server import Server
@@ -27,12 +27,15 @@ from nicmodel.wire.cables import Cables
 from nicmodel.wire.capture import Capture
 from nicmodel.wire.fabric import Fabric
 from nicmodel.wire.impair import ImpairedLink
+from nicmodel.wire.keyfile import KeyFile
 from nicmodel.wire.port import Port
 from nicmodel.wire.switch import Switch
 from nicmodel.wire.tap import HostTap, open_tap
 
 FLUSH_SECONDS = 1.0
 """How long a captured frame may be missing from its file."""
+
+_KEYS_WARNING = "warning: {} gets the TLS keys of all connections; who has it can read them"
 
 REPORTED_FAULTS = 100
 """Different faults that are kept for the report; a guest can make up any number."""
@@ -104,7 +107,7 @@ class Network:
         clock = time.monotonic_ns
         scheduler = FineScheduler(loop)
         stack.callback(scheduler.close)
-        tracer = Tracer("wire", clock, sinks)
+        tracer = self._tracer = Tracer("wire", clock, sinks)
         self.fabric = Fabric(tracer)
         self.switches = {name: Switch(name, clock) for name in topology.switches}
         self.nics = {
@@ -130,12 +133,13 @@ class Network:
             stack.callback(self.taps[tap.name].close)
         self.cables = Cables()
         self.captures: dict[Path, Capture] = {}
+        self._key_files: dict[Path, KeyFile] = {}
         for wanted in topology.captures:
             if wanted.file not in self.captures:
                 capture = Capture(wanted.file, time.time_ns, tracer)
                 self.captures[wanted.file] = capture
                 stack.callback(capture.close)
-            self.captures[wanted.file].attach(self._port(wanted.port))
+            self._capture(wanted, stack)
         for near, far in topology.cables():
             switch = self.switches.get(far)
             other = switch.add_port(near) if switch else self._port(far)
@@ -156,6 +160,27 @@ class Network:
             nic = self.nics[spec.name]
             stack.callback(Server(loop, spec.socket, nic, nic.tracer).close)
         self._flush()
+
+    def _capture(self, wanted: CaptureSpec, stack: ExitStack) -> None:
+        """Begin the capture of one port."""
+        capture, port = self.captures[wanted.file], self._port(wanted.port)
+        nic = self.nics.get(wanted.port)
+        if nic is None:
+            capture.attach(port)
+            return
+        exposure = nic.exposure
+        exposure.origins = True
+        if wanted.clear:
+            exposure.handed += (capture.attach_both(port).handed,)
+        else:
+            capture.attach(port)
+        if wanted.keys is not None:
+            if wanted.keys not in self._key_files:
+                file = KeyFile(wanted.keys, time.time_ns, self._tracer)
+                self._key_files[wanted.keys] = file
+                stack.callback(file.close)
+                print(_KEYS_WARNING.format(wanted.keys), file=sys.stderr)
+            exposure.keys += (self._key_files[wanted.keys].add,)
 
     def _port(self, name: str) -> Port:
         return self.nics[name].port if name in self.nics else self.taps[name].port

@@ -67,10 +67,16 @@ class TapSpec:
 
 @dataclass(frozen=True, slots=True)
 class CaptureSpec:
-    """Both directions of NIC or tap ``port`` go to ``file``, which several captures may share."""
+    """Both directions of NIC or tap ``port`` go to ``file``, which several captures may share.
+
+    ``clear``: also as they are on the host's side of the NIC's crypto engine. ``keys``: file for
+    the NIC's TLS keys, which several captures may share too.
+    """
 
     port: str
     file: Path
+    clear: bool = False
+    keys: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ class Flags:
     taps: Sequence[str] = ()
     """INTERFACE[@NETNS]"""
     captures: Sequence[str] = ()
-    """PORT=FILE"""
+    """PORT=FILE[,clear][,keys=FILE]"""
     links: Sequence[str] = ()
     """NIC,KEY=VALUE[,KEY=VALUE...]"""
     strict: bool = False
@@ -162,7 +168,7 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
     "nic": ("name", "socket", "mac", "link", "profile", "arbitration", "command_timeout_ms"),
     "switch": ("name",),
     "tap": ("name", "interface", "netns", "switch"),
-    "capture": ("port", "file"),
+    "capture": ("port", "file", "clear", "keys"),
     "link": ("nic", *RULE_KEYS),
     "fault": None,  # each kind has its own
     "run": _RUN_KEYS,
@@ -216,7 +222,12 @@ class _Tables:
             values = {"name": interface, "interface": interface}
             self._add("tap", f"--tap {text}", values | ({"netns": netns} if at else {}))
         for text in flags.captures:
-            values = _pair("--capture", text, text, ("port", "file"), "PORT=FILE")
+            # a comma may stand in a path too
+            head, *options = re.split(r",(?=clear(?:,|$)|keys=)", text)
+            values = _pair("--capture", text, head, ("port", "file"), "PORT=FILE")
+            for option in options:
+                key, _, value = option.partition("=")
+                values[key] = value or True
             self._add("capture", f"--capture {text}", values)
         for text in flags.links:
             # a comma may stand in an expression too
@@ -243,7 +254,7 @@ class _Tables:
         _check_unique([*names, *switches], self.lists)
         nics = _nics(self.lists["nic"], switches)
         taps = tuple(_tap(entry, switches) for entry in self.lists["tap"])
-        captures = tuple(_capture(entry, names) for entry in self.lists["capture"])
+        captures = tuple(_capture(entry, names, nics) for entry in self.lists["capture"])
         _check_files(captures, self.lists["capture"], nics)
         faults = tuple(_fault(entry, nics) for entry in self.lists["fault"])
         links = tuple(_link(entry, names) for entry in self.lists["link"])
@@ -385,10 +396,16 @@ def _tap(entry: Entry, switches: tuple[str, ...]) -> TapSpec:
     return TapSpec(name, interface, netns, _switch(entry, "switch", switches))
 
 
-def _capture(entry: Entry, ports: list[str]) -> CaptureSpec:
+def _capture(entry: Entry, ports: list[str], nics: tuple[NicSpec, ...]) -> CaptureSpec:
     port = entry.text("port")
     check_known(f"{entry.place}, port", port, ports)
-    return CaptureSpec(port, entry.path("file"))
+    clear = entry.flag("clear")
+    keys = entry.path("keys") if "keys" in entry.values else None
+    if port not in [nic.name for nic in nics]:
+        for key, wanted in (("clear", clear), ("keys", keys)):
+            if wanted:
+                raise entry.fault(key, f"{port} is a tap, it has no crypto engine; remove it")
+    return CaptureSpec(port, entry.path("file"), clear, keys)
 
 
 def _fault(entry: Entry, nics: tuple[NicSpec, ...]) -> FaultSpec:
@@ -404,9 +421,14 @@ def _check_files(
     captures: tuple[CaptureSpec, ...], entries: list[Entry], nics: tuple[NicSpec, ...]
 ) -> None:
     sockets = {nic.socket for nic in nics}
-    times = Counter(captures)
+    files = {capture.file for capture in captures}
+    times = Counter((capture.port, capture.file) for capture in captures)
     for entry, capture in zip(entries, captures, strict=True):
-        if times[capture] > 1:
+        if capture.keys in sockets | files:
+            raise entry.fault(
+                "keys", f"{capture.keys} is that of a capture or NIC; choose another one"
+            )
+        if times[capture.port, capture.file] > 1:
             raise entry.fault("port", f"{capture.port} is captured twice into one file; remove one")
         if capture.file in sockets:
             raise entry.fault("file", f"{capture.file} is the socket of a NIC; choose another one")

@@ -106,8 +106,8 @@ class Datapath:
         """The contexts that encrypt."""
         self.tls_rx = TlsRx(memory, objects, tracer)
         """The contexts that decrypt."""
-        receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro, self.tls_rx)
-        self._mac = Mac(objects.l2, counters, port, egress, receiver.receive)
+        self.receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro, self.tls_rx)
+        self._mac = Mac(objects.l2, counters, port, egress, self.receiver.receive)
 
     def queues(self) -> Iterator[Queue]:
         """All that there are."""

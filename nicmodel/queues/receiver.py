@@ -79,6 +79,8 @@ class Receiver:
         self._version = -1
         self._lro = lro
         self._tls = tls
+        self.handed: Callable[[Traffic], None] | None = None
+        """Sees what the host gets, but for frames that reach a TIR with TLS (``TlsRx.watches``)."""
 
     def receive(self, traffic: Traffic, *, looped: bool) -> None:
         """Take traffic of one flow; ``looped``: the vport sent it itself."""
@@ -94,6 +96,8 @@ class Receiver:
         if not deliveries:
             self._counters.rx_steering_discards += traffic.count
             return
+        if self.handed is not None and deliveries[0].tls is None:
+            self.handed(traffic)
         if isinstance(traffic, Frame):
             self._one(deliveries, headers, memoryview(traffic.data), traffic.checked)
             return

@@ -65,6 +65,16 @@ class Received:
     number: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A context's first record begins at TCP sequence number ``seq``, for who watches."""
+
+    tirn: Tirn
+    dek: Dek
+    params: TlsStaticParams
+    seq: int
+
+
 @dataclass(slots=True)
 class _Context:
     """What a TIR with TLS has set up; ``tracker`` is None until a SET_PSV."""
@@ -83,7 +93,8 @@ class _Context:
 class TlsRx:
     """The receive contexts of one NIC.
 
-    ``watch`` is told of each frame that reaches one; nothing is built for it if it is None.
+    ``watches`` are told of each frame that reaches one, ``begun`` of each that a SET_PSV begins;
+    nothing is built for them if there are none.
     """
 
     def __init__(self, memory: GuestMemory, objects: Objects, tracer: Tracer) -> None:
@@ -91,7 +102,8 @@ class TlsRx:
         self._objects = objects
         self._tracer = tracer
         self._contexts: dict[Tirn, _Context] = {}
-        self.watch: Callable[[Received], None] | None = None
+        self.watches: tuple[Callable[[Received], None], ...] = ()
+        self.begun: Callable[[Begun], None] | None = None
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -140,6 +152,9 @@ class TlsRx:
             lengths(context.cipher.version),
         )
         context.stream = None
+        if self.begun is not None:
+            seq = params.next_record_tcp_sn
+            self.begun(Begun(tirn, context.dek, context.params, seq))
 
     def get_progress_params(self, wqe: bytes, gather: Gather) -> None:
         """GET_PSV with ``opmod`` 2: write TIR number and progress parameters, ``PSV_SIZE`` bytes.
@@ -236,9 +251,11 @@ class TlsRx:
             verdict = TlsOffload.RESYNC
             context.asked += 1
             self._tracer.emit(TlsRxResyncAsked(tirn, tracker.hw_resync_tcp_sn))
-        if self.watch is not None:
+        if self.watches:
             number = context.stream.number if context.stream is not None else None
-            self.watch(Received(tirn, frame, clear, verdict, records, number))
+            received = Received(tirn, frame, clear, verdict, records, number)
+            for watch in self.watches:
+                watch(received)
         return clear, verdict
 
     def _has_tls(self, tirn: Tirn) -> bool:

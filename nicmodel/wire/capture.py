@@ -28,6 +28,9 @@ BATCHES = 4
 CLEAR = "before the crypto engine; headers and checksums are those of the wire"
 """Description of an interface that is on the host's side of it."""
 
+CLEAR_SUFFIX = " clear"
+"""What the name of such an interface has behind that of the port."""
+
 _OBJECT = 256
 """What an object in a batch counts besides its octets."""
 
@@ -80,7 +83,7 @@ class Capture:
         What is received there has to be given to ``ClearTap.handed``.
         """
         wire = self._interface(port.name)
-        tap = ClearTap(self, wire, self._interface(f"{port.name} clear", CLEAR))
+        tap = ClearTap(self, wire, self._interface(port.name + CLEAR_SUFFIX, CLEAR))
         port.watch(tap)
         return tap
 

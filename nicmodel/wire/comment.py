@@ -11,9 +11,9 @@ def comments(origin: Origin, count: int) -> list[str]:
 
     "SQ 0x12 WQE 7 TIS 0x3, records 4-5: encrypted": the bytes of the frame are of these records.
     """
-    wqe = "" if origin.wqe is None else f" WQE {origin.wqe}"
-    context = f"{_CONTEXTS[origin.queue]} {origin.context:#x}"
-    head, tail = f"{origin.queue} {origin.number:#x}{wqe} {context}", f": {origin.verdict}"
+    head, tail = f"{_CONTEXTS[origin.queue]} {origin.context:#x}", f": {origin.verdict}"
+    if origin.number is not None:
+        head = f"{origin.queue} {origin.number:#x} WQE {origin.wqe} {head}"
     step = origin.step
     said: list[str] = []
     here: list[int] = []  # records of the frame that comes next

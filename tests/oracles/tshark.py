@@ -7,6 +7,7 @@ not there is not taken for a clean one.
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def fields(pcap: Path, *names: str, only: str = "") -> list[tuple[str, ...]]:
     columns = [word for name in names for word in ("-e", name)]
     chosen = ["-Y", only] if only else []
     text = _run(pcap, *chosen, "-T", "fields", "-E", "separator=/t", *columns)
+    return [tuple(line.split("\t")) for line in text.splitlines()]
+
+
+def dissected(
+    pcap: Path, port: int, protocol: str, only: str, *names: str
+) -> list[tuple[str, ...]]:
+    """``fields`` where TCP port ``port`` carries ``protocol`` ("http", "tls").
+
+    TLS is decrypted if the capture has the secrets.
+    """
+    columns = [word for name in names for word in ("-e", name)]
+    known = ("-d", f"tcp.port=={port},{protocol}")
+    wanted = ("-Y", only, "-T", "fields", "-E", "separator=/t", *columns)
+    text = _run(pcap, *wanted, known=known)
     return [tuple(line.split("\t")) for line in text.splitlines()]
 
 
@@ -134,9 +149,9 @@ def _end(address: str, port: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _run(pcap: Path, *arguments: str) -> str:
+def _run(pcap: Path, *arguments: str, known: Sequence[str] = _NO_GUESSING) -> str:
     done = subprocess.run(
-        ["tshark", "-n", "-r", str(pcap), *_NO_GUESSING, *_CHECK_SUMS, *arguments],
+        ["tshark", "-n", "-r", str(pcap), *known, *_CHECK_SUMS, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -16,7 +16,18 @@ from nicmodel import cli
 from nicmodel.errors import UserError
 from nicmodel.testbed.errors import Unavailable
 
-COMMANDS = ["serve", "up", "shell", "link", "fault", "status", "test", "doctor", "commands"]
+COMMANDS = [
+    "serve",
+    "up",
+    "shell",
+    "link",
+    "fault",
+    "status",
+    "decrypt",
+    "test",
+    "doctor",
+    "commands",
+]
 
 Install = Callable[[Callable[[Namespace], int]], None]
 
@@ -57,7 +68,7 @@ def test_examples_of_the_help_are_understood(
         return 0
 
     testbed(body)
-    for name in ("_serve", "_link", "_fault", "_status_of_run"):
+    for name in ("_serve", "_link", "_fault", "_status_of_run", "_decrypt"):
         monkeypatch.setattr(cli, name, body)
     examples = []
     for command in COMMANDS:

@@ -126,11 +126,16 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         [[capture]]
         port = "a"
         file = "/a.pcapng"
+        [[capture]]
+        port = "b"
+        file = "/b,keys.pcapng"
+        clear = true
+        keys = "/b.keys"
     """
     flags = Flags(
         nics=["a=/run/a.sock", "b=/run/b.sock,mac=02:00:00:00:00:99,link=sw0"],
         taps=["t0@space", "t1"],
-        captures=["a=/a.pcapng"],
+        captures=["a=/a.pcapng", "b=/b,keys.pcapng,clear,keys=/b.keys"],
         links=["t0,match=tcp.port in {1, 2} and frame.len == 3,loss=1"],
         strict=True,
         events=Path("/e.jsonl"),
@@ -202,6 +207,16 @@ MISTAKES = {
     nic() + '[[capture]]\nport="b"\nfile="f"': "[[capture]] 1, port: b is unknown; known are a",
     nic() + '[[capture]]\nport="a"': '[[capture]] 1: file is missing; add file = "..."',
     nic() + '[[capture]]\nport="a"\nfile="f"\n' * 2: "port: a is captured twice into one file;",
+    nic() + '[[capture]]\nport="a"\nfile="f"\nclear=1': "clear: write true or false instead of 1",
+    nic() + '[[tap]]\nname="t"\n[[capture]]\nport="t"\nfile="f"\nclear=true': (
+        "[[capture]] 1, clear: t is a tap, it has no crypto engine; remove it"
+    ),
+    nic() + '[[tap]]\nname="t"\n[[capture]]\nport="t"\nfile="f"\nkeys="k"': (
+        "[[capture]] 1, keys: t is a tap, it has no crypto engine; remove it"
+    ),
+    nic() + '[[capture]]\nport="a"\nfile="f"\nkeys="f"': (
+        "/f is that of a capture or NIC; choose another one"
+    ),
     nic() + '[[capture]]\nport="a"\nfile="/run/a"': "file: /run/a is the socket of a NIC; choose",
     nic() + '[[fault]]\nkind="health"': "[[fault]] 1: nic is missing; add nic",
     nic() + '[[fault]]\nnic="b"\nkind="health"': "[[fault]] 1, nic: b is unknown; known are a",

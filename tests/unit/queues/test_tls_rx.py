@@ -545,7 +545,7 @@ def test_what_is_decrypted_is_not_merged() -> None:
 def test_who_watches_is_told() -> None:
     rig, stream, told = TlsRig(), Stream.of(1000, 1000), list[Received]()
     rig.begin()
-    rig.tls_rx.watch = told.append
+    rig.tls_rx.watches = (told.append,)
     rig.give(stream, 0, 1200)
     rig.give(stream, 1200, 1300)
     rig.give(stream, 0, 1200)

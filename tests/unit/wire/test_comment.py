@@ -32,9 +32,9 @@ def test_frame_with_the_end_of_one_record_and_the_begin_of_another() -> None:
 
 def test_frame_without_a_record_says_so_by_naming_none() -> None:
     parts = (RecordPart(9, 250, 260),)
-    said = comments(Origin("RQ", 0x12, None, 3, parts, "decrypted", 66, 100), 5)
-    nothing = "RQ 0x12 TIR 0x3: decrypted"
-    assert said == [nothing, nothing, "RQ 0x12 TIR 0x3, record 9: decrypted", nothing, nothing]
+    said = comments(Origin("RQ", None, None, 3, parts, "decrypted", 66, 100), 5)
+    nothing = "TIR 0x3: decrypted"
+    assert said == [nothing, nothing, "TIR 0x3, record 9: decrypted", nothing, nothing]
 
 
 @given(st.integers(1, 50), st.lists(st.integers(1, 200), min_size=1, max_size=12))
