@@ -4,11 +4,11 @@
 
 PYTHON := build/venv/bin/python
 export KERNEL
-vm_options := $(if $(T),-k '$(T)') $(if $(KERNEL),--kernel '$(KERNEL)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL))
+vm_options := $(if $(T),-k '$(T)') $(if $(KERNEL),--kernel '$(KERNEL)') $(if $(DRIVER),--driver '$(DRIVER)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL))
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  vm-test takes T=expression KERNEL=package|path SEED=number ACCEL=auto|kvm|tcg"
+	@echo "  vm-test takes T=expression KERNEL=package|path DRIVER=stock|tls|patch SEED=number ACCEL=auto|kvm|tcg"
 
 setup: ## Install and build all that is needed; a second run does nothing
 	@nicmodel/testbed/setup.sh

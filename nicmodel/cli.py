@@ -420,6 +420,11 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
 
 def _add_kernel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", metavar="K", help="package, or path of a built kernel tree")
+    parser.add_argument(
+        "--driver",
+        metavar="D",
+        help="stock, tls (rebuilt for TLS offload), or patch files on top of tls, comma between",
+    )
 
 
 def _add(

@@ -18,7 +18,7 @@ from typing import Any
 
 from nicmodel.errors import UserError
 from nicmodel.testbed import doctor as examination
-from nicmodel.testbed import kernel, leftovers
+from nicmodel.testbed import driver, kernel, leftovers
 from nicmodel.testbed.agent import Completed
 from nicmodel.testbed.domain import ModelNic, VmSpec
 from nicmodel.testbed.errors import GuestError
@@ -78,6 +78,7 @@ def test(args: argparse.Namespace) -> int:
     for flag, value in (
         ("-k", args.expression),
         ("--kernel", args.kernel),
+        ("--driver", args.driver),
         ("--connect", args.connect),
         ("--seed", args.seed),
     ):
@@ -96,7 +97,8 @@ def test(args: argparse.Namespace) -> int:
 def doctor(args: argparse.Namespace) -> int:
     """Print the table of checks; the exit status is 4 if something is missing."""
     fine = True
-    results = examination.checks(getattr(args, "kernel", None) or kernel.DEFAULT)
+    wanted = driver.choice(args.driver) if args.driver else driver.STOCK
+    results = examination.checks(args.kernel or kernel.DEFAULT, wanted)
     for check in results:
         fine = fine and check.fine
         for line in examination.table(iter([check])):
@@ -110,6 +112,8 @@ def _options(args: argparse.Namespace) -> LabOptions:
         chosen["connect"] = args.connect
     if args.kernel:
         chosen["kernel"] = args.kernel
+    if args.driver:
+        chosen["nic_driver"] = driver.choice(args.driver)
     if args.seed is not None:
         chosen["seed"] = args.seed
     return LabOptions(**chosen)
@@ -145,6 +149,7 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
         )
         print(f"guest {vm.name}: 10.77.0.{number} fd00:77::{number:x}, nicmodel shell {vm.name}")
     print(f"host:    {' '.join(host.addresses)}, ip netns exec {host.namespace} COMMAND")
+    print(f"driver:  {lab.driver.description}, build id {lab.driver.build_id}")
     print(f"cables:  nicmodel link a down, --control {model.control.path}")
     print(f"consoles and events: {lab.folder}")
     print("Ctrl-C ends it", flush=True)

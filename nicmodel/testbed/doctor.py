@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import accel, image, kernel
+from nicmodel.testbed import accel, driver, image, kernel
 from nicmodel.testbed.domain import EMULATOR, Boot
 from nicmodel.testbed.image import entries
 from nicmodel.testbed.paths import BUILD, CHECKOUT, SPACE_NEEDED, cache_root, free_space, plugin
@@ -32,7 +32,9 @@ class Check:
     advice: str = ""
 
 
-def checks(kernel_choice: str = kernel.DEFAULT) -> Iterator[Check]:
+def checks(
+    kernel_choice: str = kernel.DEFAULT, driver_choice: driver.Choice = driver.STOCK
+) -> Iterator[Check]:
     """Yield the checks as they are made, the quick ones first."""
     yield _packages()
     yield _python()
@@ -49,6 +51,7 @@ def checks(kernel_choice: str = kernel.DEFAULT) -> Iterator[Check]:
         return
     yield Check("guest", True, f"{found.origin}, initramfs {_mib(boot.initramfs)} MiB")
     yield _attempt("headers", lambda: str(kernel.headers()), "make setup")
+    yield _driver(found, driver_choice)
     chosen = accel.choose("auto", boot)
     yield Check("acceleration", True, f"{chosen.name}: {chosen.reason}")
 
@@ -123,6 +126,14 @@ def _attempt(name: str, action: Callable[[], str], advice: str) -> Check:
         return Check(name, True, action())
     except UserError as error:
         return Check(name, False, str(error), advice)
+
+
+def _driver(chosen: kernel.Kernel, wanted: driver.Choice) -> Check:
+    try:
+        found = driver.find(chosen, wanted)
+    except UserError as error:
+        return Check("driver", False, str(error), "nicmodel doctor --driver stock")
+    return Check("driver", True, f"{found.description}, build id {found.build_id}")
 
 
 def _mib(path: Path) -> int:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import apt, kernel
+from nicmodel.testbed import apt, driver, kernel
+from nicmodel.testbed.driver import Driver
 from nicmodel.testbed.kernel import Kernel
 from nicmodel.testbed.paths import GUEST, cached
 
@@ -23,14 +24,15 @@ ROOT_FOLDERS = ("dev", "etc", "proc", "run", "sys", "tmp", "root", "usr/bin", "u
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 
-def initramfs(chosen: Kernel) -> Path:
-    """Return the initramfs for ``chosen``, made the first time."""
+def initramfs(chosen: Kernel, nic_driver: Driver | None = None) -> Path:
+    """Return the initramfs for ``chosen`` with a driver (none: its own), made the first time."""
+    loaded = nic_driver or driver.find(chosen)
     packages = kernel.remember(
         "guest " + " ".join(listed("packages.txt")), lambda: apt.resolve(listed("packages.txt"))
     )
     root = cached("guest-roots", _digest("\n".join(packages)), lambda f: _unpack(packages, f))
-    parts = [chosen.key, *packages, Path(__file__).read_text(), *_overlay_texts()]
-    folder = cached("images", _digest("\0".join(parts)), lambda f: _make(chosen, root, f))
+    parts = [chosen.key, loaded.build_id, *packages, Path(__file__).read_text(), *_overlay_texts()]
+    folder = cached("images", _digest("\0".join(parts)), lambda f: _make(chosen, loaded, root, f))
     return folder / "initramfs"
 
 
@@ -97,12 +99,12 @@ def _unpack(packages: Sequence[str], folder: Path) -> None:
             apt.unpack(package, folder)
 
 
-def _make(chosen: Kernel, packages_root: Path, folder: Path) -> None:
+def _make(chosen: Kernel, loaded: Driver, packages_root: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         root = Path(scratch)
         _skeleton(root)
         _take_files(packages_root, root)
-        _take_modules(chosen, root)
+        _take_modules(chosen, loaded, root)
         shutil.copytree(GUEST / "root", root, dirs_exist_ok=True)
         _link_busybox(root)
         # not compressed: under emulation the guest would take two seconds to unpack it
@@ -146,12 +148,15 @@ def _libraries(source: Path, programs: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _take_modules(chosen: Kernel, root: Path) -> None:
+def _take_modules(chosen: Kernel, loaded: Driver, root: Path) -> None:
     target = root / "usr/lib/modules" / chosen.release
-    for path in kernel.module_closure(chosen, listed("modules.txt")):
+    stock = driver.stock_module(chosen)
+    names = [*listed("modules.txt"), *driver.depends(loaded.module)]
+    for path in kernel.module_closure(chosen, names):
         place = target / path.parent / (path.name.split(".ko")[0] + ".ko")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(kernel.module_binary(chosen.modules / path))
+        source = chosen.modules / path
+        place.write_bytes(kernel.module_binary(loaded.module if source == stock else source))
     for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
         shutil.copy(chosen.modules / name, target / name)
     kernel.depmod(root / "usr", chosen.release)

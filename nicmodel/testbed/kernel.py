@@ -22,6 +22,14 @@ from nicmodel.testbed.paths import cache_root, cached, locked
 
 DEFAULT = "linux-image-amd64"
 
+SOURCE_PARTS = (
+    "drivers/net/ethernet/mellanox/mlx5/",
+    "drivers/net/ethernet/mellanox/mlxfw/",
+    "include/linux/mlx5/",
+    "tools/testing/selftests/",
+)
+"""What is taken out of a kernel's source package."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -31,6 +39,16 @@ class Kernel:
     image: Path
     modules: Path
     origin: str  # package and version, or the path of the tree
+
+    @property
+    def tree(self) -> Path | None:
+        """The user's tree, unless the kernel is a package's."""
+        return Path(self.origin) if self.origin.startswith("/") else None
+
+    @property
+    def version(self) -> str:
+        """Version of the kernel's package."""
+        return self.origin.partition(" ")[2]
 
     @property
     def key(self) -> str:
@@ -64,24 +82,53 @@ def second() -> str | None:
 
 def headers(choice: str = DEFAULT) -> Path:
     """Return the ``include`` folder of the headers package that belongs to a kernel package."""
-    image = _resolve_image(choice)
-    name = image[0].removeprefix("linux-image-").removesuffix("-unsigned")
-    flavoured = f"linux-headers-{name}"
+    image, version = _resolve_image(choice)
+    root = _headers(image.removeprefix("linux-image-").removesuffix("-unsigned"), version)
+    (common,) = root.glob("usr/src/linux-headers-*-common")
+    return common / "include"
 
-    def common() -> list[str]:
-        found = [d for d in apt.depends(flavoured) if d.endswith("-common")]
-        return [*found, apt.version(found[0])] if found else []
 
-    resolved = remember(f"headers of {flavoured}", common)
-    if not resolved:
-        raise Unavailable(f"package {flavoured} names no common headers package.")
-    package, version = resolved
+def build_folder(kernel: Kernel) -> Path:
+    """Return the folder that ``make -C`` takes to build modules for ``kernel``.
+
+    :raises Unavailable: the package sources have no headers package of this very version
+    """
+    if kernel.tree is not None:
+        return kernel.tree
+    root = _headers(kernel.release, kernel.version)
+    return root / "usr/src" / f"linux-headers-{kernel.release}"
+
+
+def _headers(release: str, version: str) -> Path:
+    """Return a root with the headers packages of ``release``: flavour, common part and kbuild."""
+    flavoured = f"linux-headers-{release}={version}"
+
+    def needed() -> list[str]:
+        # the compiler is the host's; the newest packages want the kernel's image too
+        wanted = ("linux-headers-", "linux-kbuild-")
+        return [name for name in apt.resolve([flavoured]) if name.startswith(wanted)]
+
+    packages = remember(f"headers packages of {flavoured}", needed)
 
     def make(folder: Path) -> None:
-        _fetch(f"{package}={version}", folder)
+        _fetch(packages, folder)
+        for makefile in folder.glob("usr/src/linux-headers-*/Makefile"):
+            # the flavour's includes the common one by the path of an installed package
+            text = makefile.read_text()
+            if text.startswith("include /usr/src/"):
+                makefile.write_text(text.replace("/usr/src/", "../", 1))
 
-    folder = cached("headers", f"{package}_{version}", make)
-    return folder / "usr/src" / package / "include"
+    return cached("headers-roots", f"{release}_{version}", make)
+
+
+def sources(kernel: Kernel) -> Path:
+    """Return the kernel's own source, as far as it is used here (``SOURCE_PARTS``).
+
+    :raises Unavailable: the package sources have no such package
+    """
+    if kernel.tree is not None:
+        return kernel.tree
+    return _sources(kernel.release, kernel.version)
 
 
 def selftests() -> Path:
@@ -90,21 +137,23 @@ def selftests() -> Path:
     :raises Unavailable: the package sources have no such package
     """
     package, version = _resolve_image(DEFAULT)
-    source = "linux-source-" + ".".join(map(str, _series(package)))
-    wanted = "/tools/testing/selftests/"
+    return _sources(package, version) / "tools/testing/selftests"
+
+
+def _sources(named: str, version: str) -> Path:
+    package = "linux-source-" + ".".join(map(str, _series(named)))
 
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            for archive in apt.download([f"{source}={version}"], Path(scratch)):
-                apt.unpack(archive, Path(scratch))
+            _fetch([f"{package}={version}"], Path(scratch))
             (tree,) = Path(scratch).glob("usr/src/*.tar.xz")
             with tarfile.open(tree) as members:
                 for member in members:
-                    if member.isfile() and wanted in member.name:
-                        member.name = member.name.partition(wanted)[2]
+                    member.name = member.name.partition("/")[2]
+                    if member.isfile() and member.name.startswith(SOURCE_PARTS):
                         members.extract(member, folder)
 
-    return cached("selftests", f"{source}_{version}", make)
+    return cached("sources", f"{package}_{version}", make)
 
 
 def module_binary(path: Path) -> bytes:
@@ -191,7 +240,7 @@ def _from_package(choice: str) -> Kernel:
     package, version = _resolve_image(choice)
 
     def make(folder: Path) -> None:
-        _fetch(f"{package}={version}", folder)
+        _fetch([f"{package}={version}"], folder)
         root = folder / "usr" if (folder / "usr/lib/modules").exists() else folder
         for release in (root / "lib/modules").iterdir():
             depmod(root, release.name)
@@ -266,7 +315,7 @@ def _unpack_image(image: Path, target: Path) -> None:
         target.write_bytes(elf)
 
 
-def _fetch(package: str, folder: Path) -> None:
+def _fetch(packages: Sequence[str], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        for archive in apt.download([package], Path(scratch)):
+        for archive in apt.download(packages, Path(scratch)):
             apt.unpack(archive, folder)

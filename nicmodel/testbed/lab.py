@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import libvirt
 
-from nicmodel.testbed import accel, hypervisor, image, kernel, leftovers
+from nicmodel.testbed import accel, driver, hypervisor, image, kernel, leftovers
 from nicmodel.testbed.accel import Acceleration, Choice
 from nicmodel.testbed.domain import Boot, VmSpec, domain_xml
 from nicmodel.testbed.errors import Unavailable
@@ -40,6 +40,7 @@ class LabOptions:
     connect: str = hypervisor.EMBEDDED
     acceleration: Choice = "auto"
     kernel: str = kernel.DEFAULT
+    nic_driver: driver.Choice = driver.STOCK
     seed: int = field(default_factory=lambda: random.getrandbits(32))
 
 
@@ -53,7 +54,8 @@ class Lab:
         self.options = options or LabOptions()
         self.seed = self.options.seed
         self.kernel = kernel.find(self.options.kernel)
-        self.boot_files = Boot(self.kernel.image, image.initramfs(self.kernel))
+        self.driver = driver.find(self.kernel, self.options.nic_driver)
+        self.boot_files = Boot(self.kernel.image, image.initramfs(self.kernel, self.driver))
         self.acceleration: Acceleration = accel.choose(self.options.acceleration, self.boot_files)
         self.folder = _new_run_folder()
         self.token = f"{NAME_PREFIX}{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
@@ -89,18 +91,22 @@ class Lab:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def on(self, choice: str) -> "Lab":
-        """Return this lab for guests with another kernel, whose results get a folder of their own.
+    def on(self, choice: str | None = None, *, nic_driver: driver.Choice | None = None) -> "Lab":
+        """Return this lab for guests with another kernel or driver, with a folder of its own.
 
         A process has one embedded libvirt, hence one lab. Guests of both have to have other names,
         unless the first ones are gone.
         """
         other = copy.copy(self)
-        other.kernel = kernel.find(choice)
-        other.boot_files = Boot(other.kernel.image, image.initramfs(other.kernel))
-        other.folder = self.folder / other.kernel.release
+        if choice is not None:
+            other.kernel = kernel.find(choice)
+        wanted = self.options.nic_driver if nic_driver is None else nic_driver
+        other.driver = driver.find(other.kernel, wanted)
+        other.boot_files = Boot(other.kernel.image, image.initramfs(other.kernel, other.driver))
+        other.folder = self.folder / f"{other.kernel.release}-{other.driver.build_id[:8]}"
         other.folder.mkdir(exist_ok=True)
-        other._vms = {}
+        if choice is not None:
+            other._vms = {}
         other._write_facts()
         return other
 
@@ -121,6 +127,7 @@ class Lab:
             vm.power_on()
         for vm in vms:
             vm.wait_ready()
+            driver.verify(vm, self.driver)
         return vms
 
     def guests(self) -> list[Vm]:
@@ -175,6 +182,8 @@ class Lab:
             "seed": self.seed,
             "kernel": self.kernel.origin,
             "release": self.kernel.release,
+            "driver": self.driver.description,
+            "driver build id": self.driver.build_id,
             "acceleration": self.acceleration.name,
             "why": self.acceleration.reason,
             "qemu": _version(self._connection.getVersion()),

@@ -10,7 +10,8 @@ from typing import IO
 
 import pytest
 
-from nicmodel.testbed import kernel
+from nicmodel.errors import UserError
+from nicmodel.testbed import driver, kernel
 from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.lab import LabOptions
 
@@ -33,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="package, or path of a built tree (default: all tests on the distribution's kernel, "
         "those marked matrix on a second series too)",
     )
+    group.addoption(
+        "--driver",
+        default="stock",
+        help="stock, tls, or patch files on top of tls (default: stock; tests of TLS choose tls)",
+    )
     group.addoption("--seed", type=int, default=None, help="seed of everything random")
     group.addoption("--tap-file", type=Path, default=None, help="write TAP 13 to this file too")
 
@@ -48,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         connect=config.getoption("--connect"),
         acceleration=config.getoption("--accel"),
         kernel=config.getoption("--kernel") or kernel.DEFAULT,
+        nic_driver=_driver(config.getoption("--driver")),
         seed=LabOptions().seed if seed is None else seed,
     )
     kernels = [config.stash[OPTIONS].kernel]
@@ -56,6 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[KERNELS] = kernels
     if not config.getoption("collectonly"):
         config.pluginmanager.register(TapReporter(config), "nicmodel-tap")
+
+
+def _driver(word: str) -> driver.Choice:
+    try:
+        return driver.choice(word)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _second_kernel() -> list[str]:
@@ -86,7 +100,8 @@ class TapReporter:
             self._file = path.open("w", buffering=1)
         seed, kernels = self._config.stash[OPTIONS].seed, self._config.stash[KERNELS]
         self._write("TAP version 13")
-        self._write(f"# seed {seed}, kernel {' and '.join(kernels)}")
+        word = self._config.getoption("--driver")
+        self._write(f"# seed {seed}, kernel {' and '.join(kernels)}, driver {word}")
         self._write(f"1..{len(session.items)}")
 
     @pytest.hookimpl(tryfirst=True)

@@ -40,7 +40,7 @@ def test_passed(tmp_path: Path) -> None:
     assert status == 0
     assert without_times(tap) == [
         "TAP version 13",
-        "# seed 7, kernel linux-image-amd64",
+        "# seed 7, kernel linux-image-amd64, driver stock",
         "1..2",
         "ok 1 - test_it.py::test_a",
         "ok 2 - test_it.py::test_b",
@@ -56,7 +56,7 @@ def test_a_second_series_is_named_if_there_is_one(tmp_path: Path) -> None:
     _, _, tap = run(tmp_path, "def test_a(): pass\n", chosen="")
     others = kernel.second()
     names = " and ".join(["linux-image-amd64", *([others] if others else [])])
-    assert f"# seed 7, kernel {names}" in tap.splitlines()
+    assert f"# seed 7, kernel {names}, driver stock" in tap.splitlines()
 
 
 def test_failures_of_every_phase_are_not_ok_and_say_why(tmp_path: Path) -> None:

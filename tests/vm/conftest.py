@@ -3,13 +3,14 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nicmodel.errors import UserError
+from nicmodel.testbed import driver, kernel
 from nicmodel.testbed.console import KernelFault
 from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
@@ -63,6 +64,22 @@ def lab(request: pytest.FixtureRequest, first_lab: Lab) -> Iterator[Lab]:
     request.config.stash[LAB] = made
     yield made
     del request.config.stash[LAB]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the driver with TLS before the first test: it takes minutes, and says how far it is."""
+    kernels = {
+        item.callspec.params.get("lab") if hasattr(item, "callspec") else None
+        for item in session.items
+        if "tls_lab" in getattr(item, "fixturenames", ())
+    }
+    capturing = session.config.pluginmanager.getplugin("capturemanager")
+    if not kernels or session.config.getoption("collectonly"):
+        return
+    with capturing.global_and_fixture_disabled(), suppress(UserError):  # the tests will say why
+        for name in kernels:
+            chosen = kernel.find(name or session.config.stash[OPTIONS].kernel)
+            driver.find(chosen, driver.TLS)
 
 
 class Captures:
@@ -147,6 +164,41 @@ def _pair(lab: Lab, captures: Captures) -> Pair:
     pair = boot_pair(lab, "")
     captures.add(pair)
     return pair
+
+
+@pytest.fixture(scope="session")
+def tls_lab(lab: Lab) -> Lab:
+    """The run for guests whose driver has TLS offload: the chosen one, unless that is the stock."""
+    if lab.options.nic_driver.tls:
+        return lab
+    try:
+        return lab.on(nic_driver=driver.TLS)
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def _ktls_pair(tls_lab: Lab, captures: Captures) -> Pair:
+    pair = boot_pair(tls_lab, "tls", vcpus=4, memory=(768, 768))
+    captures.add(pair)
+    return pair
+
+
+@pytest.fixture
+def erring_ktls_pair(_ktls_pair: Pair) -> Pair:
+    """Shared guests with TLS offload, alive and connected; their stacks may count errors."""
+    _revive(_ktls_pair)
+    return _ktls_pair
+
+
+@pytest.fixture
+def ktls_pair(erring_ktls_pair: Pair) -> Iterator[Pair]:
+    """Shared guests with TLS offload; the stacks must count no error during the test."""
+    pair = erring_ktls_pair
+    before = pair.errors()
+    yield pair
+    if pair.a.alive and pair.b.alive and pair.model.running():
+        assert pair.errors() == before
 
 
 @pytest.fixture

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel TLS in guests: who encrypts and decrypts, the project's own program, the counters.
+
+The program's keys are test vectors; ``key`` says what it derives for each connection.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+from nicmodel.testbed.vm import Vm
+from tests.vm import build
+from tests.vm.pair import Pair
+from tests.vm.traffic import IFACE, driver_statistics
+
+KEY = bytes(range(0x10, 0x30))
+SALT = bytes.fromhex("5a175a17")
+IV = bytes.fromhex("a0a1a2a3a4a5a600")
+"""Explicit nonce of the first record; it does not begin with the record's number."""
+
+_PORTS = count(7400)
+
+Stats = dict[str, int]
+
+
+def tls_stat(vm: Vm) -> Stats:
+    """``/proc/net/tls_stat`` (Documentation/networking/tls.rst)."""
+    words = vm.read_file("/proc/net/tls_stat").split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+
+def moved(before: Stats, after: Stats) -> Stats:
+    """The counters that differ, by how much."""
+    return {key: n for key in after if (n := after[key] - before.get(key, 0))}
+
+
+def tls_counters(vm: Vm) -> Stats:
+    """The driver's counters of TLS in both directions, over all queues."""
+    found = driver_statistics(vm)
+    return {key: n for key, n in found.items() if key.startswith(("tx_tls", "rx_tls"))}
+
+
+def offload(vm: Vm, *, transmit: bool = True, receive: bool = False) -> None:
+    """Say who encrypts and decrypts for the sockets that a guest opens from now on."""
+    words = {True: "on", False: "off"}
+    wanted = f"tls-hw-tx-offload {words[transmit]} tls-hw-rx-offload {words[receive]}"
+    vm.run(f"ethtool -K {IFACE} {wanted}", timeout=60)
+
+
+@contextmanager
+def no_software(vm: Vm, *directions: str) -> Iterator[None]:
+    """Fail if a guest's kernel crypts itself in ``Tx`` or ``Rx`` meanwhile, or the device does not.
+
+    A kernel that cannot have a connection offloaded takes its own software without a word.
+    """
+    before = tls_stat(vm)
+    yield
+    found = moved(before, tls_stat(vm))
+    for direction in directions:
+        fallen = {key: n for key, n in found.items() if key in _software(direction)}
+        assert fallen == {}, f"{vm.name}: software took part: {found}"
+        assert found.get(f"Tls{direction}Device", 0) > 0, f"{vm.name}: no offload: {found}"
+
+
+def _software(direction: str) -> tuple[str, str]:
+    return f"Tls{direction}Sw", f"TlsCurr{direction}Sw"
+
+
+def key(connection: int, *, from_listener: bool = False, cipher: int = 128) -> bytes:
+    """The key of one direction of a connection of the program."""
+    made = bytearray(KEY[: cipher // 8])
+    made[0] ^= from_listener << 7
+    for i, byte in enumerate(connection.to_bytes(4, "little"), 1):
+        made[i] ^= byte
+    return bytes(made)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one end of the program says."""
+
+    connections: int
+    sent: int
+    received: int
+    alerts_sent: int
+    alerts_received: int
+    nanoseconds: int
+    error: str = ""
+
+    @property
+    def mbits(self) -> float:
+        """Received Mbit/s, from the first byte to the last."""
+        return self.received * 8000 / self.nanoseconds
+
+
+def talk(
+    pair: Pair,
+    *,
+    client: Vm | None = None,
+    send: int = 0,
+    receive: int = 0,
+    cipher: int = 128,
+    ipv6: bool = False,
+    timeout: float = 90.0,
+    check: bool = True,
+    **options: object,
+) -> tuple[Report, Report]:
+    """Run the program between the guests; what client (guest a) and server say.
+
+    ``send`` and ``receive`` are the client's, in bytes of each connection; ``options`` are those of
+    the program, for both ends. The data was compared with what was sent unless ``error`` says so.
+    """
+    source = client or pair.a
+    sink = pair.b if source is pair.a else pair.a
+    port = next(_PORTS)
+    common = {"cipher": cipher, "key": KEY[: cipher // 8].hex(), "salt": SALT.hex()}
+    common |= {"iv": IV.hex(), "seed": pair.lab.seed, **options}
+    words = [f"{name}={value}" for name, value in common.items()]
+    paths = [build.install(vm, build.own("ktls")) for vm in (source, sink)]
+    server = sink.start(
+        [paths[1], "listen", str(port), f"send={receive}", f"receive={send}", *words]
+    )
+    try:
+        address = pair.v6(sink) if ipv6 else pair.v4(sink)
+        done = source.run(
+            [paths[0], "connect", address, str(port), f"send={send}", f"receive={receive}", *words],
+            timeout=timeout,
+            check=False,
+        )
+        ended = server.wait(timeout if done.status == 0 else 10, check=False)
+    finally:
+        server.kill()
+    reports = tuple(Report(**json.loads(end.stdout)) for end in (done, ended))
+    if check:
+        assert [report.error for report in reports] == ["", ""], reports
+    return reports[0], reports[1]
