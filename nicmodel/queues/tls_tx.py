@@ -25,6 +25,10 @@ from nicmodel.queues.tls_watch import TlsWatch, Use
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.units import Dekn, Tisn
 
+MAX_HOLDING = 256
+"""Contexts that may hold the text of a record that is cut, at most 64 KiB each; *a choice of the
+model*: they are those that were used last."""
+
 
 def payload_at(frame: bytearray, inline: int) -> int:
     """Where the payload of a frame begins that a SEND gives to the engine: behind the TCP header.
@@ -67,6 +71,7 @@ class TlsTx:
         self._tises = objects.tises
         self._deks = objects.deks
         self._contexts: dict[int, _Context] = {}
+        self._holding: dict[int, EncryptStream] = {}
         # used again and again: fresh memory costs a page fault for each 4 KiB
         self._clear = self._sealed = memoryview(b"")
 
@@ -97,7 +102,9 @@ class TlsTx:
         if context is None:
             self._refuse(use, f"TIS {use.tisn:#x} has no static parameters")
         self._give_up(use, context)
-        context.stream = EncryptStream(context.cipher, context.number, keep=bool(self.watches))
+        context.stream = EncryptStream(
+            context.cipher, context.number, keep=bool(self.watches) or self.origins
+        )
         context.stream_dek = context.dek
         for watch in self.watches:
             watch.progress_params(use)
@@ -115,8 +122,7 @@ class TlsTx:
         out = self._room(len(data))
         for watch in self.watches:
             watch.send(use, header, len(data))
-        records = stream.run(data, out)
-        self._passed(use, data, records, stream)
+        records = self._run(use, stream, data, out)
         origin = None
         if self.origins:
             parts = _parts(records, stream.number, len(data))
@@ -131,12 +137,12 @@ class TlsTx:
         data = self._join(pieces)
         for watch in self.watches:
             watch.dump(use, len(data))
-        records = stream.run(data, self._room(len(data)))
-        self._passed(use, data, records, stream)
+        self._run(use, stream, data, self._room(len(data)))
 
     def tis_destroyed(self, tisn: Tisn) -> None:
         """The TIS is gone, and its context with it."""
         context = self._contexts.pop(tisn, None)
+        self._holding.pop(tisn, None)
         if context is not None and context.used is not None:
             self._give_up(context.used, context)
         for watch in self.watches:
@@ -150,6 +156,7 @@ class TlsTx:
     def clear(self) -> None:
         """Forget all contexts."""
         self._contexts.clear()
+        self._holding.clear()
 
     def _tis(self, use: Use) -> Tis:
         """The TIS with TLS that ``use`` names."""
@@ -197,13 +204,22 @@ class TlsTx:
             self._sealed = memoryview(bytearray(length))
         return self._sealed[:length]
 
-    def _passed(
-        self, use: Use, data: Buffer, records: Sequence[Record], stream: EncryptStream
-    ) -> None:
+    def _run(
+        self, use: Use, stream: EncryptStream, data: Buffer, out: memoryview
+    ) -> Sequence[Record]:
+        """Let data pass through the stream of a context; the records that ended in it."""
+        records = stream.run(data, out)
+        holding = self._holding
+        holding.pop(use.tisn, None)
+        if stream.held:
+            holding[use.tisn] = stream
+            if len(holding) > MAX_HOLDING:
+                holding.pop(next(iter(holding))).settle()
         if self.watches:
             unfinished = stream.unfinished
             for watch in self.watches:
                 watch.passed(use, data, records, unfinished)
+        return records
 
     def _give_up(self, use: Use, context: _Context) -> None:
         """The stream of the context ends here."""

@@ -6,6 +6,7 @@ for TLS 1.3. A record is a header of 5 bytes, in TLS 1.2 an explicit nonce of 8,
 the tag of 16; ``length`` of the header counts all that follows it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
@@ -47,29 +48,49 @@ class RecordHeader:
         return cls(*_HEADER.unpack_from(data, at))
 
 
-def prefix_length(version: TlsVersion) -> int:
-    """Bytes before the text: the header and what the record carries of the nonce."""
-    return HEADER + EXPLICIT_NONCE if version is TlsVersion.TLS_1_2 else HEADER
-
-
 def next_number(number: int) -> int:
     """The record number after ``number``, 64 bit."""
     return number + 1 & _NUMBER_MASK
 
 
-def make_nonce(version: TlsVersion, iv: bytes, number: int, prefix: Buffer) -> bytes:
-    """The 12 bytes of nonce of record ``number``.
+@dataclass(frozen=True, slots=True)
+class RecordFormat:
+    """What differs between versions of TLS.
 
-    ``iv`` has 12 bytes, of which TLS 1.2 uses the first 4, the salt; the rest is what the record
-    carries, which need not be its number (RFC 5288). ``prefix``: as ``prefix_length`` has it.
+    ``prefix``: bytes before the text, the header and what the record carries of the nonce.
+    ``nonce``: the 12 bytes of nonce, of the context's 12 bytes of IV, the record's number and its
+    prefix. ``aad``: the associated data, of number, prefix and the number of bytes of text.
     """
-    if version is TlsVersion.TLS_1_2:
-        return iv[:4] + bytes(prefix[HEADER : HEADER + EXPLICIT_NONCE])
+
+    prefix: int
+    nonce: Callable[[bytes, int, bytes], bytes]
+    aad: Callable[[int, bytes, int], bytes]
+
+
+def _nonce12(iv: bytes, number: int, prefix: bytes) -> bytes:
+    """The salt, and what the record carries, which need not be its number (RFC 5288)."""
+    return iv[:4] + prefix[HEADER:]
+
+
+def _aad12(number: int, prefix: bytes, text: int) -> bytes:
+    return _AAD.pack(number, prefix[:3], text)
+
+
+def _nonce13(iv: bytes, number: int, prefix: bytes) -> bytes:
     return (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
 
 
-def make_aad(version: TlsVersion, number: int, prefix: Buffer, text: int) -> bytes:
-    """Associated data of record ``number`` with ``text`` bytes between nonce and tag."""
-    if version is TlsVersion.TLS_1_2:
-        return _AAD.pack(number, bytes(prefix[:3]), text)
-    return bytes(prefix[:HEADER])
+def _aad13(number: int, prefix: bytes, text: int) -> bytes:
+    return prefix
+
+
+FORMATS = {
+    TlsVersion.TLS_1_2: RecordFormat(HEADER + EXPLICIT_NONCE, _nonce12, _aad12),
+    TlsVersion.TLS_1_3: RecordFormat(HEADER, _nonce13, _aad13),
+}
+"""By version."""
+
+
+def prefix_length(version: TlsVersion) -> int:
+    """Bytes before the text."""
+    return FORMATS[version].prefix

@@ -13,13 +13,11 @@ from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, AEADEn
 
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import (
+    FORMATS,
     HEADER,
     TAG,
     Buffer,
-    make_aad,
-    make_nonce,
     next_number,
-    prefix_length,
 )
 
 
@@ -61,14 +59,15 @@ class RecordStream:
     __slots__ = (
         "_aad",
         "_cipher",
+        "_format",
         "_keep",
         "_nonce",
         "_opened",
         "_overhead",
         "_pieces",
         "_prefix",
-        "_prefix_length",
         "_tag",
+        "_tells",
         "_text",
         "_trailer",
         "_wanted",
@@ -79,9 +78,10 @@ class RecordStream:
         self.number = number
         """Of the record in progress, or of the next one."""
         self._cipher = cipher
+        self._format = FORMATS[cipher.version]
         self._keep = False
-        self._prefix_length = prefix_length(cipher.version)
-        self._overhead = self._prefix_length - HEADER + TAG
+        self._tells = True
+        self._overhead = self._format.prefix - HEADER + TAG
         self._reset()
 
     def _reset(self) -> None:
@@ -122,7 +122,7 @@ class RecordStream:
                     break
             at = self._part(source, target, at)
             if not self._wanted and not self._text and not self._trailer:
-                done.append(self._finish(at))
+                self._finish(at, done)
         return done
 
     @property
@@ -144,7 +144,8 @@ class RecordStream:
         them if its prefix does; where that ends.
         """
         end = len(source)
-        cipher, first, overhead = self._cipher, self._prefix_length, self._overhead
+        form, iv, overhead = self._format, self._cipher.iv, self._overhead
+        first = form.prefix
         while end - at >= first:
             prefix = bytes(source[at : at + first])
             length = prefix[3] << 8 | prefix[4]
@@ -158,12 +159,14 @@ class RecordStream:
                 self._open(length - overhead)
                 return text
             number = self.number
-            nonce = make_nonce(cipher.version, cipher.iv, number, prefix)
-            aad = make_aad(cipher.version, number, prefix, length - overhead)
-            authentic = self._at_once(nonce, aad, source[text:stop], target[text:stop])
-            tag = bytes(target[stop - TAG : stop])
-            kept = (target[text : stop - TAG],) if self._keep else ()
-            done.append(Record(number, prefix, nonce, aad, tag, stop, authentic, kept))
+            nonce = form.nonce(iv, number, prefix)
+            aad = form.aad(number, prefix, length - overhead)
+            tail = stop - TAG
+            authentic = self._at_once(nonce, aad, source, target, text, tail)
+            if self._tells:
+                tag = bytes(target[tail:stop])
+                kept = (target[text:tail],) if self._keep else ()
+                done.append(Record(number, prefix, nonce, aad, tag, stop, authentic, kept))
             self.number = next_number(number)
             at = stop
         return at
@@ -206,51 +209,52 @@ class RecordStream:
         length = self._prefix[3] << 8 | self._prefix[4]
         if length < self._overhead:
             self._text = length
-        elif len(self._prefix) < self._prefix_length:
-            self._wanted = self._prefix_length - len(self._prefix)
+        elif len(self._prefix) < self._format.prefix:
+            self._wanted = self._format.prefix - len(self._prefix)
             self._text, self._trailer = length - self._overhead, TAG
         else:
             self._open(length - self._overhead)
 
     def _open(self, text: int) -> None:
         """Prefix and record number are known, ``text`` bytes and a tag are to come."""
-        cipher = self._cipher
         self._text, self._trailer = text, TAG
-        self._nonce = make_nonce(cipher.version, cipher.iv, self.number, self._prefix)
-        self._aad = make_aad(cipher.version, self.number, self._prefix, text)
-        self._begin(self._nonce, self._aad)
+        self._nonce = self._format.nonce(self._cipher.iv, self.number, self._prefix)
+        self._aad = self._format.aad(self.number, self._prefix, text)
+        self._begin()
         self._opened = True
         if not text:
             self._text_done()
 
-    def _finish(self, end: int) -> Record:
+    def _finish(self, end: int, done: list[Record]) -> None:
         """The record in progress is complete."""
         opened = self._opened
         authentic = not opened or self._verify()
-        record = Record(
-            self.number,
-            self._prefix,
-            self._nonce,
-            self._aad,
-            self._tag if opened else None,
-            end,
-            authentic,
-            tuple(self._pieces),
-        )
+        if self._tells:
+            tag, kept = self._tag if opened else None, tuple(self._pieces)
+            done.append(
+                Record(self.number, self._prefix, self._nonce, self._aad, tag, end, authentic, kept)
+            )
         self.number = next_number(self.number)
         self._reset()
-        return record
 
-    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
-        """Protect or check one record's text and tag; is it authentic?"""
+    def _at_once(
+        self,
+        nonce: bytes,
+        aad: bytes,
+        source: memoryview,
+        target: memoryview,
+        text: int,
+        tail: int,
+    ) -> bool:
+        """Do one record with text from ``text`` to ``tail`` and its tag behind; is it authentic?"""
         raise NotImplementedError
 
-    def _begin(self, nonce: bytes, aad: bytes) -> None:
+    def _begin(self) -> None:
         """A record begins whose text comes in pieces."""
         raise NotImplementedError
 
     def _update(self, source: memoryview, target: memoryview) -> None:
-        """A piece of its text."""
+        """A piece of its text; ``_text`` bytes were to come before."""
         raise NotImplementedError
 
     def _text_done(self) -> None:
@@ -268,29 +272,73 @@ class RecordStream:
 class EncryptStream(RecordStream):
     """Plaintext becomes ciphertext; whatever the stream has in place of a tag is replaced.
 
-    ``keep``: records name their ciphertext.
+    ``keep``: records are told, and name their ciphertext; else ``run`` returns none.
+
+    Large sends cut most records once, and a cipher context for pieces costs more than to encrypt
+    a few KiB. So the first piece is encrypted by itself and held; if the second completes the text,
+    the whole is encrypted at once. ``settle`` ends the holding.
     """
 
-    __slots__ = ("_context",)
-    _context: AEADEncryptionContext
+    __slots__ = ("_context", "_held")
+    _context: AEADEncryptionContext | None
+    _held: bytes
 
     def __init__(self, cipher: RecordCipher, number: int, *, keep: bool = False) -> None:
         super().__init__(cipher, number)
-        self._keep = keep
+        self._keep = self._tells = keep
+        self._begin()
 
-    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
-        self._cipher.aead.encrypt_into(nonce, source[:-TAG], aad, target)
+    @property
+    def held(self) -> int:
+        """Bytes of text that are held."""
+        return len(self._held)
+
+    def settle(self) -> None:
+        """Hold no text: from here on the record in progress has a cipher context."""
+        if self._held and self._text:
+            self._context = self._cipher.encryptor(self._nonce, self._aad)
+            self._context.update(self._held)
+        self._held = b""
+
+    def _at_once(
+        self,
+        nonce: bytes,
+        aad: bytes,
+        source: memoryview,
+        target: memoryview,
+        text: int,
+        tail: int,
+    ) -> bool:
+        self._cipher.aead.encrypt_into(nonce, source[text:tail], aad, target[text : tail + TAG])
         return True
 
-    def _begin(self, nonce: bytes, aad: bytes) -> None:
-        self._context = self._cipher.encryptor(nonce, aad)
+    def _begin(self) -> None:
+        self._context = None
+        self._held = b""
 
     def _update(self, source: memoryview, target: memoryview) -> None:
-        self._context.update_into(source, target)
+        if self._held and len(source) < self._text:
+            self.settle()
+        if self._context is not None:
+            self._context.update_into(source, target)
+            return
+        start = len(self._held)
+        text = self._held + bytes(source)
+        sealed = self._cipher.aead.encrypt(self._nonce, text, self._aad)
+        target[:] = memoryview(sealed)[start : len(text)]
+        if len(source) == self._text:
+            self._tag = sealed[-TAG:]
+            self._held = b""
+        else:
+            self._held = text
 
     def _text_done(self) -> None:
-        self._context.finalize()
-        self._tag = self._context.tag
+        if self._context is not None:
+            self._context.finalize()
+            self._tag = self._context.tag
+            self._context = None
+        elif not self._tag:
+            self._tag = self._cipher.aead.encrypt(self._nonce, b"", self._aad)
 
     def _pass_tag(self, source: memoryview, target: memoryview) -> None:
         at = TAG - self._trailer
@@ -303,16 +351,25 @@ class DecryptStream(RecordStream):
     __slots__ = ("_context",)
     _context: AEADDecryptionContext
 
-    def _at_once(self, nonce: bytes, aad: bytes, source: memoryview, target: memoryview) -> bool:
-        target[-TAG:] = source[-TAG:]
+    def _at_once(
+        self,
+        nonce: bytes,
+        aad: bytes,
+        source: memoryview,
+        target: memoryview,
+        text: int,
+        tail: int,
+    ) -> bool:
+        stop = tail + TAG
+        target[tail:stop] = source[tail:stop]
         try:
-            self._cipher.aead.decrypt_into(nonce, source, aad, target[:-TAG])
+            self._cipher.aead.decrypt_into(nonce, source[text:stop], aad, target[text:tail])
         except InvalidTag:
             return False
         return True
 
-    def _begin(self, nonce: bytes, aad: bytes) -> None:
-        self._context = self._cipher.decryptor(nonce, aad)
+    def _begin(self) -> None:
+        self._context = self._cipher.decryptor(self._nonce, self._aad)
 
     def _update(self, source: memoryview, target: memoryview) -> None:
         self._context.update_into(source, target)

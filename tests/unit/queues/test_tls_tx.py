@@ -308,6 +308,28 @@ def test_any_cut_of_a_stream_gives_the_same_bytes(
     assert stream_of(rig) == expected
 
 
+def test_few_contexts_hold_text_and_all_are_right(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nicmodel.queues.tls_tx.MAX_HOLDING", 2)
+    plain = record(0, b"text" * 30)
+    tises = []
+    for _ in range(5):
+        tisn, dek = tls_objects(rig)
+        tises.append(tisn)
+        post_params(rig, tisn, dek)
+        post_send(rig, tisn, plain[:50])
+        rig.ring()
+    assert len(rig.tls._holding) == 2
+    for tisn in tises:
+        post_send(rig, tisn, plain[50:])
+    rig.ring()
+    assert not rig.tls._holding
+    out = payloads(rig.sent)
+    for first, second in zip(out[:5], out[5:], strict=True):
+        assert opened12(KEY, SALT, 0, first + second) == [b"text" * 30]
+
+
 # what a driver, or whoever writes into its rings, does wrong
 
 

@@ -4,7 +4,7 @@
 import pytest
 
 from nicmodel.offload.tls.cipher import RecordCipher, key_digest
-from nicmodel.offload.tls.record import RecordHeader, make_aad, make_nonce, next_number
+from nicmodel.offload.tls.record import FORMATS, RecordHeader, next_number
 from nicmodel.offload.tls.stream import EncryptStream
 from nicmodel.spec.tls import TlsVersion
 
@@ -64,11 +64,12 @@ def test_a_record_of_a_published_tls13_session() -> None:
 def test_nonce_and_associated_data() -> None:
     iv = bytes.fromhex("a0a1a2a3b0b1b2b3b4b5b6b7")
     prefix = bytes.fromhex("17030300301122334455667788")
-    assert make_nonce(TlsVersion.TLS_1_2, iv, 9, prefix) == iv[:4] + prefix[5:]
+    tls12, tls13 = FORMATS[TlsVersion.TLS_1_2], FORMATS[TlsVersion.TLS_1_3]
+    assert tls12.nonce(iv, 9, prefix) == iv[:4] + prefix[5:]
     # RFC 8446, 5.3: the number is XORed into the right end
-    assert make_nonce(TlsVersion.TLS_1_3, iv, 0x109, prefix) == iv[:10] + bytes((0xB7, 0xBE))
-    assert make_aad(TlsVersion.TLS_1_2, 9, prefix, 24).hex() == "00000000000000091703030018"
-    assert make_aad(TlsVersion.TLS_1_3, 9, prefix, 24).hex() == "1703030030"
+    assert tls13.nonce(iv, 0x109, prefix[:5]) == iv[:10] + bytes((0xB7, 0xBE))
+    assert tls12.aad(9, prefix, 24).hex() == "00000000000000091703030018"
+    assert tls13.aad(9, prefix[:5], 24).hex() == "1703030030"
     assert RecordHeader.parse(b"x" + prefix, 1) == RecordHeader(23, 0x0303, 0x30)
     assert next_number((1 << 64) - 1) == 0
 

@@ -102,7 +102,7 @@ def test_another_number_is_not_authentic() -> None:
 
 def test_types_and_what_is_left() -> None:
     record = plain12(b"\1\0", bytes(8), ALERT)
-    stream = EncryptStream(RecordCipher(TlsVersion.TLS_1_2, KEY[:16], IV), 0)
+    stream = EncryptStream(RecordCipher(TlsVersion.TLS_1_2, KEY[:16], IV), 0, keep=True)
     left = []
     for byte in record:
         left.append(stream.left)
@@ -115,7 +115,7 @@ def test_types_and_what_is_left() -> None:
 def test_a_record_without_room_for_nonce_and_tag_passes_and_counts(length: int) -> None:
     it = case(TlsVersion.TLS_1_2, [b"text"], 8)
     bad = bytes.fromhex("170303") + length.to_bytes(2, "big") + b"\x11" * length
-    stream = EncryptStream(it.cipher, 7)
+    stream = EncryptStream(it.cipher, 7, keep=True)
     out, records = run(stream, bad + it.plain[0], [])
     assert out == bad + it.sealed[0]
     assert (records[0].number, records[0].tag, records[0].nonce) == (7, None, b"")
@@ -136,6 +136,35 @@ def test_a_record_that_is_given_up() -> None:
 
 
 def test_the_longest_length_is_bounded_by_its_field() -> None:
-    stream = EncryptStream(RecordCipher(TlsVersion.TLS_1_2, KEY, IV), 0)
+    stream = EncryptStream(RecordCipher(TlsVersion.TLS_1_2, KEY, IV), 0, keep=True)
     data = bytes.fromhex("170303ffff") + bytes(0x20000)
     assert stream.run(data, bytearray(len(data)))[0].end == 5 + 0xFFFF
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize(
+    "cuts", [[20], [20, 30], [13], [13, 14, 15], [20, -16], [20, -17], [20, 25, -3]]
+)
+def test_text_that_is_held_between_two_pieces(cuts: list[int], settled: bool) -> None:
+    it = case(TlsVersion.TLS_1_2, [b"0123456789" * 3], 8)
+    stream = EncryptStream(it.cipher, 8)
+    out, edges = b"", [0, *(cut % len(it.plain[0]) for cut in cuts), len(it.plain[0])]
+    for start, end in pairwise(edges):
+        piece = bytearray(end - start)
+        assert stream.run(it.plain[0][start:end], piece) == []
+        out += piece
+        if settled:
+            stream.settle()
+            assert not stream.held
+    assert out == it.sealed[0]
+    assert not stream.held
+
+
+def test_only_a_first_piece_is_held() -> None:
+    it = case(TlsVersion.TLS_1_2, [bytes(100)], 8)
+    stream = EncryptStream(it.cipher, 8)
+    held = []
+    for start, end in pairwise([0, 40, 60, 80, 129]):
+        stream.run(it.plain[0][start:end], bytearray(end - start))
+        held.append(stream.held)
+    assert held == [27, 0, 0, 0]
