@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
+from nicmodel.testbed.agent import Completed, GuestProcess
 from nicmodel.testbed.vm import Vm
 from tests.vm import build
 from tests.vm.pair import Pair
@@ -95,7 +97,13 @@ class Report:
         return self.received * 8000 / self.nanoseconds
 
 
-def talk(
+def report(ended: Completed) -> Report:
+    """What an end of the program said."""
+    return Report(**json.loads(ended.stdout))
+
+
+@contextmanager
+def conversation(
     pair: Pair,
     *,
     client: Vm | None = None,
@@ -103,36 +111,43 @@ def talk(
     receive: int = 0,
     cipher: int = 128,
     ipv6: bool = False,
-    timeout: float = 90.0,
-    check: bool = True,
+    port: int = 0,
     **options: object,
-) -> tuple[Report, Report]:
-    """Run the program between the guests; what client (guest a) and server say.
+) -> Iterator[tuple[GuestProcess, GuestProcess]]:
+    """The program runs between the guests: client (guest a) and server; both end with it.
 
     ``send`` and ``receive`` are the client's, in bytes of each connection; ``options`` are those of
-    the program, for both ends. The data was compared with what was sent unless ``error`` says so.
+    the program, for both ends.
     """
     source = client or pair.a
     sink = pair.b if source is pair.a else pair.a
-    port = next(_PORTS)
+    where = str(port or next(_PORTS))
     common = {"cipher": cipher, "key": KEY[: cipher // 8].hex(), "salt": SALT.hex()}
     common |= {"iv": IV.hex(), "seed": pair.lab.seed, **options}
     words = [f"{name}={value}" for name, value in common.items()]
     paths = [build.install(vm, build.own("ktls")) for vm in (source, sink)]
-    server = sink.start(
-        [paths[1], "listen", str(port), f"send={receive}", f"receive={send}", *words]
-    )
+    ends = [sink.start([paths[1], "listen", where, f"send={receive}", f"receive={send}", *words])]
     try:
         address = pair.v6(sink) if ipv6 else pair.v4(sink)
-        done = source.run(
-            [paths[0], "connect", address, str(port), f"send={send}", f"receive={receive}", *words],
-            timeout=timeout,
-            check=False,
-        )
-        ended = server.wait(timeout if done.status == 0 else 10, check=False)
+        command = [paths[0], "connect", address, where, f"send={send}", f"receive={receive}"]
+        ends.append(source.start([*command, *words]))
+        yield ends[1], ends[0]
     finally:
-        server.kill()
-    reports = tuple(Report(**json.loads(end.stdout)) for end in (done, ended))
+        for end in ends:
+            end.kill()
+
+
+def talk(
+    pair: Pair, *, timeout: float = 90.0, check: bool = True, **options: Any
+) -> tuple[Report, Report]:
+    """Have a ``conversation``; what client and server say.
+
+    The data was compared with what was sent unless ``error`` says so.
+    """
+    with conversation(pair, **options) as (client, server):
+        done = client.wait(timeout, check=False)
+        ended = server.wait(timeout if done.status == 0 else 10, check=False)
+    reports = report(done), report(ended)
     if check:
-        assert [report.error for report in reports] == ["", ""], reports
-    return reports[0], reports[1]
+        assert [one.error for one in reports] == ["", ""], reports
+    return reports
