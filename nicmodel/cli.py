@@ -55,6 +55,7 @@ def _serve(args: argparse.Namespace) -> int:
         seed=args.seed,
         control=args.control,
         links=args.link,
+        sanitizer=args.sanitizer,
     )
     return serve(load(args.topology, flags), verbose=args.verbose)
 
@@ -125,6 +126,13 @@ def _status_of_run(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
 
     print(json.dumps(Control(args.control).status(), indent=1))
+    return 0
+
+
+def _thaw(args: argparse.Namespace) -> int:
+    from nicmodel.control import Control  # noqa: PLC0415
+
+    Control(args.control).ask("thaw")
     return 0
 
 
@@ -212,6 +220,8 @@ def _add_serve(commands: Any) -> None:
           nic = "a"
           direction = "out"
           loss = 0.01
+          [sanitizer]  # keys as of --sanitizer
+          nonce = "fail"
           [[fault]]
           nic = "a"
           kind = "lost-interrupt"
@@ -233,6 +243,7 @@ def _add_serve(commands: Any) -> None:
     serve.add_argument(
         "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
     )
+    _add_sanitizer(serve)
     serve.add_argument("--events", type=Path, metavar="FILE", help="append events as JSON lines")
     serve.add_argument(
         "--control", type=Path, metavar="PATH", help="socket for 'nicmodel link' and 'status'"
@@ -314,6 +325,22 @@ def _add_status(commands: Any) -> None:
         """,
     )
     _add_control(status)
+    thaw = _add(
+        commands, "thaw", _thaw, "Let the NICs go on that the sanitizer's policy 'freeze' stopped."
+    )
+    _add_control(thaw)
+
+
+def _add_sanitizer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sanitizer",
+        action="append",
+        default=[],
+        metavar="off|KEY=VALUE,...",
+        help="what becomes of findings: nonce, plaintext, sequence, resync, object, fallback = "
+        "ignore, report (default), fail (exit 1), freeze (for a debugger); limits: "
+        "resyncs_per_record, params_octets, dump_octets, contexts, keys = N; repeat",
+    )
 
 
 def _add_decrypt(commands: Any) -> None:
@@ -366,6 +393,7 @@ def _add_up(commands: Any) -> None:
     _add_lab(up)
     up.add_argument("--guests", type=_positive, default=2, metavar="N", help="how many (2)")
     up.add_argument("--memory", type=_positive, default=512, metavar="MIB", help="of each (512)")
+    _add_sanitizer(up)
     up.add_argument("--cpus", type=_positive, default=2, metavar="N", help="of each (2)")
 
 

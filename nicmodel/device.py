@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Composition root: one NIC, its parts built and connected. No logic of a part is here."""
 
+from collections.abc import Callable
 from random import Random
 
 from nicmodel.clock import Scheduler
@@ -16,6 +17,9 @@ from nicmodel.pci.uar import UarDecoder
 from nicmodel.queues.arbiter import Arbiter, Policy
 from nicmodel.queues.datapath import Datapath, Settings
 from nicmodel.queues.exposure import Exposure
+from nicmodel.sanitizer.findings import Finding
+from nicmodel.sanitizer.options import SanitizerOptions
+from nicmodel.sanitizer.sanitizer import Sanitizer
 from nicmodel.spec.capabilities import CLOCK_KHZ
 from nicmodel.trace.events import DeviceReset, UnknownMmio
 from nicmodel.trace.tracer import Clock, Tracer
@@ -74,6 +78,8 @@ class _Life:
             Settings(nic.arbiter, nic.profile.other_lso),
         )
         nic.exposure.begin(self.datapath, objects)
+        if nic.sanitizer is not None:
+            nic.sanitizer.begin(self.datapath)
         self.firmware = Firmware(
             objects,
             self.datapath,
@@ -120,7 +126,8 @@ class Nic:
     ``mac`` has 6 bytes; ``clock`` is CLOCK_MONOTONIC in ns, which the plug-in uses too; ``seed`` is
     that of the run; ``profile`` and ``arbitration`` say what kind of card it is;
     ``command_timeout_ms`` is how long the firmware asks the driver to wait for a command.
-    ``faults`` is what breaks it, ``exposure`` what of its secrets is shown.
+    ``faults`` is what breaks it, ``exposure`` what of its secrets is shown, ``sanitizer`` what
+    watches it; None watches nothing.
     """
 
     def __init__(
@@ -135,6 +142,8 @@ class Nic:
         profile: Profile = CONNECTX6DX,
         arbitration: Policy = Policy.FAIR,
         command_timeout_ms: int = COMMAND_TIMEOUT_MS,
+        sanitizer: SanitizerOptions | None = None,
+        frozen: Callable[[Finding], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.mac = mac
@@ -144,10 +153,15 @@ class Nic:
         self.arbiter = Arbiter(arbitration, Random(f"{seed}/arbitration/{name}"))
         self.command_timeout_ms = command_timeout_ms
         self.faults = Injector(name, seed, scheduler, tracer)
+        self.sanitizer: Sanitizer | None = None
+        if sanitizer is not None:
+            self.sanitizer = Sanitizer(sanitizer, tracer, frozen)
+            tracer.add(self.sanitizer)
         self.port = Port(name, self)
         self.exposure = Exposure(name)
         self._clock = clock
         self._life: _Life | None = None
+        self._frozen = False
         self._beat()
 
     @property
@@ -197,6 +211,20 @@ class Nic:
         if self._life is not None:
             self._life.datapath.run()
 
+    def freeze(self) -> None:
+        """Execute nothing more until ``thaw``; the queues stay as they are, for a debugger."""
+        self._still(True)
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._still(False)
+        self.flush()
+
+    def _still(self, still: bool) -> None:
+        self._frozen = still
+        if self._life is not None:
+            self._life.datapath.frozen = still
+
     def receive(self, traffic: Traffic) -> None:
         """Traffic has arrived on the wire (``wire.port.Endpoint``)."""
         if self._life is not None:
@@ -210,6 +238,7 @@ class Nic:
     def _begin(self, host: Host, cause: str) -> None:
         self.tracer.emit(DeviceReset(cause))
         self._life = _Life(self, host)
+        self._life.datapath.frozen = self._frozen
         self.faults.begin(self._life.reach)
 
     def _beat(self) -> None:

@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nicmodel.device import Nic
 from nicmodel.entry import Entry
 from nicmodel.errors import UserError
 from nicmodel.faults.requests import FaultRequests
+from nicmodel.sanitizer.findings import Finding, Policy
 from nicmodel.topology import CaptureSpec, Topology
 from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
@@ -36,23 +38,34 @@ FLUSH_SECONDS = 1.0
 """How long a captured frame may be missing from its file."""
 
 _KEYS_WARNING = "warning: {} gets the TLS keys of all connections; who has it can read them"
+HOW_TO_DEBUG = (
+    "the NICs stand still until 'nicmodel thaw'; in the monitor of a guest's QEMU write 'stop' and "
+    "'gdbserver tcp:127.0.0.1:1234', then: gdb vmlinux -ex 'target remote 127.0.0.1:1234'"
+)
 
 REPORTED_FAULTS = 100
 """Different faults that are kept for the report; a guest can make up any number."""
 
 
 class Faults:
-    """What fails a run: errors of the model always, what is not implemented if ``strict``."""
+    """What fails a run: errors of the model always, what is not implemented if ``strict``.
+
+    Also what the sanitizer finds, if its policy says so.
+    """
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
         self._unimplemented: Counter[str] = Counter()
         self._errors = 0
+        self._findings = 0
 
     def write(self, record: Record) -> None:
         """See ``Sink.write``."""
-        if record.event.severity is Severity.UNIMPLEMENTED:
-            sentence = f"{record.nic}: {record.event.sentence()}"
+        event = record.event
+        if isinstance(event, Finding) and event.policy in (Policy.FAIL, Policy.FREEZE):
+            self._findings += 1
+        elif event.severity is Severity.UNIMPLEMENTED:
+            sentence = f"{record.nic}: {event.sentence()}"
             if sentence in self._unimplemented or len(self._unimplemented) < REPORTED_FAULTS:
                 self._unimplemented[sentence] += 1
 
@@ -69,9 +82,12 @@ class Faults:
         if self._strict:
             for sentence, times in self._unimplemented.items():
                 print(f"strict: {sentence} ({times} times)", file=sys.stderr)
+        if self._findings:
+            print(f"findings that fail the run: {self._findings}", file=sys.stderr)
         if self._errors:
             print(f"errors of the model: {self._errors}; please report them", file=sys.stderr)
-        return 1 if self._errors or (self._strict and self._unimplemented) else 0
+        failed = self._errors or self._findings or (self._strict and self._unimplemented)
+        return 1 if failed else 0
 
 
 class Steadfast:
@@ -104,6 +120,7 @@ class Network:
     ) -> None:
         self._loop = loop
         self._seed = topology.run.seed
+        self.frozen: str | None = None
         clock = time.monotonic_ns
         scheduler = FineScheduler(loop)
         stack.callback(scheduler.close)
@@ -121,6 +138,8 @@ class Network:
                 profile=spec.profile,
                 arbitration=spec.arbitration,
                 command_timeout_ms=spec.command_timeout_ms,
+                sanitizer=topology.sanitizer,
+                frozen=partial(self._freeze, spec.name),
             )
             for spec in topology.nics
         }
@@ -191,6 +210,22 @@ class Network:
         if self.captures:
             self._loop.call_later(FLUSH_SECONDS, self._flush)
 
+    def _freeze(self, name: str, finding: Finding) -> None:
+        """A finding is to be looked at with a debugger: nothing moves from here on."""
+        for nic in self.nics.values():
+            nic.freeze()
+        self.frozen = f"{name}: {finding.sentence()}"
+        _say(f"frozen: {self.frozen}")
+        _say(HOW_TO_DEBUG)
+
+    def _thaw(self, request: Entry) -> dict[str, Any]:
+        """``{"do": "thaw"}``."""
+        request.check_keys(())
+        self.frozen = None
+        for nic in self.nics.values():
+            nic.thaw()
+        return {}
+
     def verbs(self) -> dict[str, Verb]:
         """What the control socket can be asked for."""
         faults = FaultRequests({name: nic.faults for name, nic in self.nics.items()})
@@ -200,13 +235,21 @@ class Network:
             "fault": faults.add,
             "faults": faults.list,
             "remove-fault": faults.remove,
+            "thaw": self._thaw,
         }
 
     def _status(self, request: Entry) -> dict[str, Any]:
         """``{"do": "status"}``."""
         request.check_keys(())
         ports = {name: asdict(self._port(name).counts) for name in (*self.nics, *self.taps)}
-        return {"seed": self._seed, "ports": ports, "links": self.cables.status()}
+        watched = {name: nic.sanitizer.status() for name, nic in self.nics.items() if nic.sanitizer}
+        return {
+            "seed": self._seed,
+            "ports": ports,
+            "links": self.cables.status(),
+            "sanitizer": watched,
+            "frozen": self.frozen,
+        }
 
     def summary(self) -> list[str]:
         """One line for each port and capture, and for what was lost on the way."""
@@ -221,6 +264,9 @@ class Network:
         for name, tap in self.taps.items():
             if tap.refused:
                 lines.append(f"{name}: the host did not take {tap.refused} frames")
+        for name, nic in self.nics.items():
+            if nic.sanitizer is not None and (line := nic.sanitizer.summary()):
+                lines.append(f"{name}: {line}")
         lines += self.cables.summary()
         if self.fabric.looped:
             lines.append(f"{self.fabric.looped} frames dropped that looped")

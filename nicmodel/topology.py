@@ -24,6 +24,8 @@ from nicmodel.faults.words import parse
 from nicmodel.listen import PATH_MAX
 from nicmodel.pci.init_segment import COMMAND_TIMEOUT_MS, COMMAND_TIMEOUT_MS_MAX
 from nicmodel.queues.arbiter import Policy
+from nicmodel.sanitizer.options import KEYS as SANITIZER_KEYS
+from nicmodel.sanitizer.options import SanitizerOptions, of_flags, options
 from nicmodel.wire.rule import KEYS as RULE_KEYS
 from nicmodel.wire.rule import Rule, of_words, rule
 
@@ -120,6 +122,7 @@ class Topology:
     run: RunSpec
     faults: tuple[FaultSpec, ...] = ()
     links: tuple[LinkSpec, ...] = ()
+    sanitizer: SanitizerOptions | None = None
 
     def cables(self) -> Iterator[tuple[str, str]]:
         """Pairs of names: a NIC or tap, and the switch or NIC at the other end; each cable once."""
@@ -151,6 +154,8 @@ class Flags:
     events: Path | None = None
     seed: int | None = None
     control: Path | None = None
+    sanitizer: Sequence[str] = ()
+    """off, or KEY=VALUE"""
 
 
 def load(path: Path | None, flags: Flags | None = None) -> Topology:
@@ -171,8 +176,9 @@ _KEYS: dict[str, tuple[str, ...] | None] = {
     "capture": ("port", "file", "clear", "keys"),
     "link": ("nic", *RULE_KEYS),
     "fault": None,  # each kind has its own
-    "run": _RUN_KEYS,
 }
+_SINGLE = {"run": _RUN_KEYS, "sanitizer": SANITIZER_KEYS}
+"""Tables of which there is one."""
 
 
 @dataclass(slots=True)
@@ -180,24 +186,24 @@ class _Tables:
     """The description before it is checked."""
 
     lists: dict[str, list[Entry]]
-    run: Entry
+    single: dict[str, Entry]
 
     @classmethod
     def empty(cls) -> "_Tables":
-        lists: dict[str, list[Entry]] = {kind: [] for kind in _KEYS if kind != "run"}
-        return cls(lists, Entry("command line", {}, Path()))
+        lists: dict[str, list[Entry]] = {kind: [] for kind in _KEYS}
+        return cls(lists, {kind: Entry("command line", {}, Path()) for kind in _SINGLE})
 
     @classmethod
     def of_file(cls, path: Path) -> "_Tables":
         document = _read(path)
         tables = cls.empty()
         for kind, content in document.items():
-            check_known(str(path), kind, _KEYS)
-            if kind == "run":
+            check_known(str(path), kind, [*_KEYS, *_SINGLE])
+            if kind in _SINGLE:
                 if not isinstance(content, dict):
-                    raise UserError(f"{path}: run is one table; write [run]")
-                tables.run = Entry(f"{path}, [run]", content, path.parent)
-                tables.run.check_keys(_RUN_KEYS)
+                    raise UserError(f"{path}: {kind} is one table; write [{kind}]")
+                tables.single[kind] = Entry(f"{path}, [{kind}]", content, path.parent)
+                tables.single[kind].check_keys(_SINGLE[kind])
                 continue
             if not isinstance(content, list) or not all(isinstance(e, dict) for e in content):
                 raise UserError(f"{path}: there can be several of {kind}; write [[{kind}]]")
@@ -233,7 +239,8 @@ class _Tables:
             # a comma may stand in an expression too
             nic, *words = re.split(r",(?=[a-z_]+=(?!=))", text)
             self._add("link", f"--link {text}", {"nic": nic} | of_words(f"--link {text}", words))
-        run = self.run.values
+        self.single["sanitizer"].values.update(of_flags(flags.sanitizer))
+        run = self.single["run"].values
         if flags.strict:
             run["strict"] = True
         if flags.events is not None:
@@ -258,7 +265,16 @@ class _Tables:
         _check_files(captures, self.lists["capture"], nics)
         faults = tuple(_fault(entry, nics) for entry in self.lists["fault"])
         links = tuple(_link(entry, names) for entry in self.lists["link"])
-        return Topology(nics, switches, taps, captures, _run(self.run, nics), faults, links)
+        return Topology(
+            nics,
+            switches,
+            taps,
+            captures,
+            _run(self.single["run"], nics),
+            faults,
+            links,
+            options(self.single["sanitizer"]),
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -101,6 +101,10 @@ class Datapath:
         self._out_of_buffer: dict[CounterSet, int] = {}
         self._continuing = False
         self.created: Callable[[Queue], None] = lambda _: None
+        self.frozen = False
+        """Execute no WQE."""
+        self.sees: Callable[[Sq, Traffic], None] | None = None
+        """Is shown what each send queue made from now on sends; None costs nothing."""
         self._lro = Lro()
         self.tls_tx = TlsTx(objects)
         """The contexts that encrypt."""
@@ -160,6 +164,8 @@ class Datapath:
             self.tls_rx,
             self._other_lso,
         )
+        if self.sees is not None:
+            sq.tap(self.sees)
         self.created(sq)
 
     def sq_state(self, sqn: Sqn) -> QueueState:
@@ -268,7 +274,7 @@ class Datapath:
         """
         arbiter = self._arbiter
         turns, octets = TURNS, RUN_OCTETS
-        while arbiter and turns and octets > 0:
+        while arbiter and turns and octets > 0 and not self.frozen:
             turns -= 1
             sqn = arbiter.next()
             sq = self._sqs.get(sqn)
@@ -277,7 +283,7 @@ class Datapath:
                 if sq.run(TURN, TURN_OCTETS):
                     arbiter.again(sqn)
                 octets -= sq.octets - before
-        if arbiter and not self._continuing:
+        if arbiter and not self._continuing and not self.frozen:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
         if self._reporting or self._lro:

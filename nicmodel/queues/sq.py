@@ -6,7 +6,7 @@ Source of the formats: ``en_tx.c``, ``en/txrx.h``, ``qp.h``; of the rules that t
 not masked) and ``wq.h``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from struct import Struct
@@ -54,6 +54,9 @@ _PLAIN = Struct(">IIxxxBI4xB7xH2xIIQ")
 inline size, byte_count, lkey, addr."""
 _TIS_SHIFT = 8
 """Where the TIS number begins in ``imm`` (``tis_tir_num``)."""
+_FOR_TIS = (WqeOpcode.SEND, WqeOpcode.LSO, WqeOpcode.DUMP)
+_STATIC, _STATIC_MASK = TlsOpmod.TIS << 24 | WqeOpcode.UMR, 0xFF0000FF
+"""A UMR whose ``imm`` names a TIS."""
 _PLAIN_DS = 3
 _TIME = Struct(">Q")
 _TIME_AT = 0x30
@@ -109,6 +112,8 @@ class Sq:
         """Bytes sent since it was created, without FCS."""
         self.state = QueueState.RST
         self.consumer = 0
+        self.index = 0
+        """Of the WQE that is being executed, or of the first one of a row."""
         self._ring = Ring(memory, wq.buffer, wq.log_size, wq.log_stride)
         self._memory = memory
         self._gather = gather
@@ -137,6 +142,39 @@ class Sq:
             for opcode, verb in self._verbs.items():
                 self._verbs[opcode] = partial(_checked, check, verb)
 
+    def tap(self, sees: "Callable[[Sq, Traffic], None]") -> None:
+        """Show ``sees`` all that is sent, before it leaves."""
+        egress = self._egress
+
+        def show(traffic: Traffic) -> None:
+            sees(self, traffic)
+            egress(traffic)
+
+        self._egress = show
+
+    def waiting(self, most: int) -> Iterator[tuple[int, int, int]]:
+        """Index, opcode and TIS of the WQEs that are posted and not begun, ``most`` at most.
+
+        0 is no TIS. It ends where the ring cannot be read, or makes no sense.
+        """
+        index = self.consumer
+        try:
+            left = self._producer() - index & 0xFFFF
+            while 0 < left <= self._ring.size and most > 0:
+                page, at = self._ring.locate(index)
+                first, second, _, imm = _CTRL.unpack_from(page, at)
+                opcode = first & 0xFF
+                named = opcode in _FOR_TIS or first & _STATIC_MASK == _STATIC
+                yield index, opcode, imm >> _TIS_SHIFT if named else 0
+                blocks = max(1, -(-(second & 0x3F) * SEND_WQE_DS // SEND_WQE_BB))
+                index, left, most = index + blocks & 0xFFFF, left - blocks, most - 1
+        except DmaFault:
+            return
+
+    def _producer(self) -> int:
+        """How far the driver has posted, by the doorbell record. Raises DmaFault."""
+        return self._memory.load_be32(self.config.wq.dbr_addr + _DBR_SEND) & 0xFFFF
+
     def _all_verbs(self) -> dict[int, Verb]:
         return {
             WqeOpcode.NOP: lambda _: None,
@@ -160,7 +198,7 @@ class Sq:
         if self.state is QueueState.RST:
             return False
         try:
-            producer = self._memory.load_be32(self.config.wq.dbr_addr + _DBR_SEND) & 0xFFFF
+            producer = self._producer()
         except DmaFault as fault:
             self._fail_queue(str(fault))
             return False
@@ -219,6 +257,7 @@ class Sq:
         if len(frames) < RUN:
             return 0
         self.consumer = index + len(frames) & 0xFFFF
+        self.index = index
         self._transmit_many(frames, cs_flags)
         for one in asked:
             self._complete(WqeOpcode.SEND, one)
@@ -226,7 +265,7 @@ class Sq:
 
     def _step(self, posted: int) -> None:
         """Execute the WQE at ``consumer``; ``posted`` WQEBBs are the driver's word."""
-        index = self.consumer
+        index = self.index = self.consumer
         try:
             page, at = self._ring.locate(index)
             first, second, fm_ce_se, _ = _CTRL.unpack_from(page, at)
@@ -318,16 +357,15 @@ class Sq:
         origin = None
         if imm >> _TIS_SHIFT:
             at = payload_at(frame, len(header))
-            use = self._use(wqe, imm)
+            use = self._use(imm)
             frame[at:], origin = self._tls.encrypt(use, frame[:at], [memoryview(frame)[at:]])
         if size & ETH_INSERT_VLAN:
             _insert_vlan(frame, size, start)
         self._transmit(frame, cs_flags, origin)
 
-    def _use(self, wqe: bytes, imm: int) -> Use:
+    def _use(self, imm: int) -> Use:
         """The WQE that is being executed, and the TIS that it names."""
-        blocks = -(-len(wqe) // SEND_WQE_BB)
-        return Use(self.config.sqn, self.consumer - blocks & 0xFFFF, imm >> _TIS_SHIFT)
+        return Use(self.config.sqn, self.index, imm >> _TIS_SHIFT)
 
     def _transmit(self, frame: bytearray, cs_flags: int, origin: Origin | None = None) -> None:
         """Pad, insert the checksums that were asked for, and send."""
@@ -379,7 +417,7 @@ class Sq:
             raise QueueFault("the segments are too long", CqeSyndrome.LOCAL_LENGTH_ERR)
         origin = None
         if imm >> _TIS_SHIFT:
-            sealed, origin = self._tls.encrypt(self._use(wqe, imm), header, payload, mss)
+            sealed, origin = self._tls.encrypt(self._use(imm), header, payload, mss)
             payload = [sealed]
         l3, l4 = bool(cs_flags & _L3), bool(cs_flags & _L4)
         train = segment(header, payload, mss, l3=l3, l4=l4, other=self._other_lso)
@@ -395,7 +433,7 @@ class Sq:
         """UMR: change the translations of a memory key, or the parameters of a TLS context."""
         control = CtrlSeg.decode(wqe)
         if control.opmod == TlsOpmod.TIS:
-            self._tls.static_params(self._use(wqe, control.imm), wqe)
+            self._tls.static_params(self._use(control.imm), wqe)
         elif control.opmod == TlsOpmod.TIR:
             self._tls_rx.set_static_params(wqe, self.config.wq.pd)
         elif self.config.reg_umr:
@@ -408,7 +446,7 @@ class Sq:
         opmod = CtrlSeg.decode(wqe).opmod
         if opmod == TlsOpmod.TIS:
             tisn, _ = progress_params(wqe)
-            self._tls.progress_params(self._use(wqe, tisn << _TIS_SHIFT))
+            self._tls.progress_params(self._use(tisn << _TIS_SHIFT))
         elif opmod == TlsOpmod.TIR:
             self._tls_rx.set_progress_params(wqe)
         else:
@@ -425,7 +463,7 @@ class Sq:
         pieces = self._gather.segments(wqe, CtrlSeg.SIZE)
         if sum(map(len, pieces)) > MAX_FRAME:
             raise QueueFault("the DUMP is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
-        self._tls.dump(self._use(wqe, CtrlSeg.decode(wqe).imm), pieces)
+        self._tls.dump(self._use(CtrlSeg.decode(wqe).imm), pieces)
 
     def _mpsw(self, wqe: bytes) -> None:
         """ENHANCED_MPSW: every data segment is a complete frame."""

@@ -17,6 +17,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from nicmodel.errors import UserError
+from nicmodel.sanitizer.options import of_flags
 from nicmodel.testbed import doctor as examination
 from nicmodel.testbed import driver, kernel, leftovers
 from nicmodel.testbed.agent import Completed
@@ -126,6 +127,7 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
     model = lab.model(
         {
             "run": {"seed": lab.seed},
+            "sanitizer": of_flags(args.sanitizer),
             "nic": [{"name": name, "socket": str(path)} for name, path in sockets.items()],
             "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
         }

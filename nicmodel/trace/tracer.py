@@ -25,6 +25,8 @@ class Severity(StrEnum):
     """The device did wrong what the run had asked it to do wrong."""
     GUEST_FAULT = "guest-fault"
     """The guest did something that hardware would refuse."""
+    FINDING = "finding"
+    """The sanitizer says that something is wrong which hardware would not notice."""
     UNIMPLEMENTED = "unimplemented"
     """The guest asked for something that the model does not have; ``--strict`` fails the run."""
 
@@ -67,6 +69,10 @@ class Tracer:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._sinks = sinks
+
+    def add(self, sink: Sink) -> None:
+        """Hand every event to ``sink`` too, after the others."""
+        self._sinks = (*self._sinks, sink)
 
     def emit(self, event: Event) -> None:
         """Count the event and hand it to every sink."""

@@ -13,6 +13,7 @@ from nicmodel.errors import UserError
 from nicmodel.faults.catalogue import Health
 from nicmodel.pci.init_segment import HealthSyndrome
 from nicmodel.queues.arbiter import Policy
+from nicmodel.sanitizer.options import SanitizerOptions
 from nicmodel.topology import CaptureSpec, FaultSpec, Flags, NicSpec, RunSpec, TapSpec, load
 
 WHOLE = """
@@ -93,6 +94,17 @@ def test_whole_file(tmp_path: Path) -> None:
     assert list(topology.cables()) == [("a", "left"), ("b", "right"), ("host", "left")]
 
 
+def test_sanitizer_is_on_until_it_is_switched_off(tmp_path: Path) -> None:
+    text = '[[nic]]\nname = "a"\nsocket = "/a"\n'
+    assert load(write(tmp_path, text)).sanitizer == SanitizerOptions()
+    assert load(write(tmp_path, text), Flags(sanitizer=["off"])).sanitizer is None
+    assert load(write(tmp_path, text + "[sanitizer]\nenabled = false")).sanitizer is None
+    with pytest.raises(UserError, match="sanitizer is one table"):
+        load(write(tmp_path, text + "[[sanitizer]]\n"))
+    with pytest.raises(UserError, match="did you mean nonce"):
+        load(write(tmp_path, text + "[sanitizer]\nnonse = 1"))
+
+
 def test_json_has_the_same_keys(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_text(json.dumps({"nic": [{"name": "a", "socket": "/run/a"}]}))
@@ -131,6 +143,9 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         file = "/b,keys.pcapng"
         clear = true
         keys = "/b.keys"
+        [sanitizer]
+        nonce = "fail"
+        keys = 7
     """
     flags = Flags(
         nics=["a=/run/a.sock", "b=/run/b.sock,mac=02:00:00:00:00:99,link=sw0"],
@@ -141,6 +156,7 @@ def test_flags_give_the_same_without_a_file(tmp_path: Path) -> None:
         events=Path("/e.jsonl"),
         seed=9,
         control=Path("/control"),
+        sanitizer=["nonce=fail,keys=7"],
     )
     assert load(None, flags) == load(write(tmp_path, text))
 
