@@ -15,6 +15,7 @@ import pytest
 
 from nicmodel.testbed.agent import GuestProcess
 from nicmodel.testbed.vm import Vm
+from tests.vm.frames import SPOILED_PORT
 from tests.vm.ktls import conversation, report, talk, tls_stat
 from tests.vm.pair import Pair
 from tests.vm.test_receive import feature, moved, private_flag
@@ -228,7 +229,7 @@ def test_damaged_frames_are_no_business_of_the_engine(erring_receiver: Receiver)
     receiver.pair.model.control.link(receiver.vm.name).impair(
         direction="in", corrupt=0.01, corrupt_bytes="66-", match="tcp.len > 0"
     )
-    talk(receiver.pair, send=4 * MEBI)
+    talk(receiver.pair, send=4 * MEBI, port=SPOILED_PORT)
     receiver.check()
     assert receiver.said["forged"] == 0
 
