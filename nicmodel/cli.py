@@ -234,12 +234,7 @@ def _add_serve(commands: Any) -> None:
         serve, "--tap", "NAME[@NETNS]", "add a tap of the host, made if it is not there, to sw0"
     )
     _add_many(serve, "--link", "NIC,KEY=VALUE,...", "a rule as of 'nicmodel link'")
-    _add_many(
-        serve,
-        "--capture",
-        "PORT=FILE[,clear][,keys=FILE]",
-        "write what a NIC or tap sends and gets to a pcapng",
-    )
+    _add_capture(serve)
     serve.add_argument(
         "--strict", action="store_true", help="exit 1 if the guest used what is not implemented"
     )
@@ -343,6 +338,16 @@ def _add_sanitizer(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    _add_many(
+        parser,
+        "--capture",
+        "PORT=FILE[,clear][,keys=FILE]",
+        "write what a NIC or tap sends and gets to a pcapng; clear: also as the host sees it; "
+        "keys: TLS keys",
+    )
+
+
 def _add_decrypt(commands: Any) -> None:
     decrypt = _add(
         commands,
@@ -388,9 +393,11 @@ def _add_up(commands: Any) -> None:
         examples:
           nicmodel up
           nicmodel up --guests 3 --memory 1024 --kernel ~/src/linux
+          nicmodel up --driver tls --capture a=a.pcapng,clear,keys=a.keys
         """,
     )
     _add_lab(up)
+    _add_capture(up)
     up.add_argument("--guests", type=_positive, default=2, metavar="N", help="how many (2)")
     up.add_argument("--memory", type=_positive, default=512, metavar="MIB", help="of each (512)")
     _add_sanitizer(up)

@@ -63,7 +63,7 @@ class _Life:
 
     def __init__(self, nic: "Nic", host: Host) -> None:
         self.host = host
-        objects = Objects()
+        objects = self.objects = Objects()
         counters = PortCounters()
         self.datapath = Datapath(
             host.memory,

@@ -37,11 +37,11 @@ from nicmodel.wire.tap import HostTap, open_tap
 FLUSH_SECONDS = 1.0
 """How long a captured frame may be missing from its file."""
 
-_KEYS_WARNING = "warning: {} gets the TLS keys of all connections; who has it can read them"
 HOW_TO_DEBUG = (
     "the NICs stand still until 'nicmodel thaw'; in the monitor of a guest's QEMU write 'stop' and "
     "'gdbserver tcp:127.0.0.1:1234', then: gdb vmlinux -ex 'target remote 127.0.0.1:1234'"
 )
+KEYS_WARNING = "warning: {} gets the TLS keys of all connections; who has it can read them"
 
 REPORTED_FAULTS = 100
 """Different faults that are kept for the report; a guest can make up any number."""
@@ -198,7 +198,7 @@ class Network:
                 file = KeyFile(wanted.keys, time.time_ns, self._tracer)
                 self._key_files[wanted.keys] = file
                 stack.callback(file.close)
-                print(_KEYS_WARNING.format(wanted.keys), file=sys.stderr)
+                print(KEYS_WARNING.format(wanted.keys), file=sys.stderr)
             exposure.keys += (self._key_files[wanted.keys].add,)
 
     def _port(self, name: str) -> Port:

@@ -228,13 +228,7 @@ class _Tables:
             values = {"name": interface, "interface": interface}
             self._add("tap", f"--tap {text}", values | ({"netns": netns} if at else {}))
         for text in flags.captures:
-            # a comma may stand in a path too
-            head, *options = re.split(r",(?=clear(?:,|$)|keys=)", text)
-            values = _pair("--capture", text, head, ("port", "file"), "PORT=FILE")
-            for option in options:
-                key, _, value = option.partition("=")
-                values[key] = value or True
-            self._add("capture", f"--capture {text}", values)
+            self._add("capture", f"--capture {text}", capture_values(text))
         for text in flags.links:
             # a comma may stand in an expression too
             nic, *words = re.split(r",(?=[a-z_]+=(?!=))", text)
@@ -275,6 +269,20 @@ class _Tables:
             links,
             options(self.single["sanitizer"]),
         )
+
+
+def capture_values(text: str) -> dict[str, Any]:
+    """What ``[[capture]]`` would have for the flag ``--capture`` with this value.
+
+    Raises UserError.
+    """
+    # a comma may stand in a path too
+    head, *options = re.split(r",(?=clear(?:,|$)|keys=)", text)
+    values = _pair("--capture", text, head, ("port", "file"), "PORT=FILE")
+    for option in options:
+        key, _, value = option.partition("=")
+        values[key] = value or True
+    return values
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Exposure:
             datapath.tls_rx.watches += (self._received,)
         if self.keys:
             log = KeyLog(self.nic, self._tell, objects)
-            datapath.tls_tx.watches += (log,)
+            datapath.tls_tx.listeners += (log,)
             datapath.tls_rx.watches += (log.received,)
             datapath.tls_rx.begun = log.begun
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which connection uses which TLS key."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -9,9 +9,8 @@ from nicmodel.objects.store import Objects
 from nicmodel.offload.parse import parse
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import Buffer
-from nicmodel.offload.tls.stream import Record
 from nicmodel.queues.tls_rx import Begun, Received
-from nicmodel.queues.tls_watch import TlsWatch, Use
+from nicmodel.queues.tls_watch import TlsListener, Use
 from nicmodel.spec.tls import TlsStaticParams, TlsVersion
 from nicmodel.units import Dekn
 from nicmodel.wire.keyfile import Flow, FlowKey
@@ -57,7 +56,7 @@ class _Start:
         )
 
 
-class KeyLog(TlsWatch):
+class KeyLog(TlsListener):
     """Tells each key of the NIC named ``nic`` when a connection first uses it.
 
     Resyncs bring nothing new.
@@ -73,23 +72,23 @@ class KeyLog(TlsWatch):
         self._arriving: dict[int, tuple[_Start, int]] = {}
 
     def static_params(self, use: Use, params: TlsStaticParams, cipher: RecordCipher) -> None:
-        """See ``TlsWatch``."""
+        """See ``TlsListener``."""
         self._params[use.tisn] = params
 
     def progress_params(self, use: Use) -> None:
-        """See ``TlsWatch``."""
+        """See ``TlsListener``."""
         params = self._params[use.tisn]
         dek = self._deks.find(Dekn(params.dek_index))
         if dek is not None:
             self._starts[use.tisn] = _Start(params, dek.key)
 
     def dump(self, use: Use, octets: int) -> None:
-        """See ``TlsWatch``."""
+        """See ``TlsListener``."""
         if start := self._starts.get(use.tisn):
             start.octets += octets
 
     def send(self, use: Use, header: Buffer, octets: int) -> None:
-        """See ``TlsWatch``."""
+        """See ``TlsListener``."""
         start = self._starts.pop(use.tisn, None)
         if start is None:
             return
@@ -100,22 +99,8 @@ class KeyLog(TlsWatch):
                 self._told[use.tisn] = what
                 self._tell(key)
 
-    def passed(
-        self, use: Use, data: Buffer, records: Sequence[Record], unfinished: Record | None
-    ) -> None:
-        """Brings no key."""
-
-    def gave_up(self, use: Use, record: Record) -> None:
-        """Brings no key."""
-
-    def refused(self, use: Use, reason: str) -> None:
-        """Brings no key."""
-
-    def dek_destroyed(self, dekn: int) -> None:
-        """What was told stays true."""
-
     def tis_destroyed(self, tisn: int) -> None:
-        """See ``TlsWatch``."""
+        """See ``TlsListener``."""
         for table in (self._params, self._starts, self._told):
             table.pop(tisn, None)
 

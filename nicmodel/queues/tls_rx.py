@@ -252,7 +252,8 @@ class TlsRx:
             context.asked += 1
             self._tracer.emit(TlsRxResyncAsked(tirn, tracker.hw_resync_tcp_sn))
         if self.watches:
-            number = context.stream.number if context.stream is not None else None
+            current = context.stream
+            number = current.number if current is not None and current.begun else None
             received = Received(tirn, frame, clear, verdict, records, number)
             for watch in self.watches:
                 watch(received)

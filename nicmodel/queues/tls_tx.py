@@ -21,7 +21,7 @@ from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import Buffer
 from nicmodel.offload.tls.stream import EncryptStream, Record
 from nicmodel.queues.tls_params import find_dek, make_cipher, static_params
-from nicmodel.queues.tls_watch import TlsWatch, Use
+from nicmodel.queues.tls_watch import TlsListener, TlsWatch, Use
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.units import Dekn, Tisn
 
@@ -62,11 +62,13 @@ class _Context:
 class TlsTx:
     """The contexts of one NIC's TISes, kept while the TIS lives.
 
-    ``watches`` are told what happens. With ``origins`` set, what is sent says where it is from.
+    ``watches`` are told what happens, ``listeners`` less of it, at no cost. With ``origins`` set,
+    what is sent says where it is from.
     """
 
     def __init__(self, objects: Objects) -> None:
         self.watches: tuple[TlsWatch, ...] = ()
+        self.listeners: tuple[TlsListener, ...] = ()
         self.origins = False
         self._tises = objects.tises
         self._deks = objects.deks
@@ -89,7 +91,7 @@ class TlsTx:
             self._contexts[use.tisn] = _Context(params.initial_record_number, dek, cipher)
         else:
             context.number, context.dek, context.cipher = params.initial_record_number, dek, cipher
-        for watch in self.watches:
+        for watch in (*self.watches, *self.listeners):
             watch.static_params(use, params, cipher)
 
     def progress_params(self, use: Use) -> None:
@@ -106,7 +108,7 @@ class TlsTx:
             context.cipher, context.number, keep=bool(self.watches) or self.origins
         )
         context.stream_dek = context.dek
-        for watch in self.watches:
+        for watch in (*self.watches, *self.listeners):
             watch.progress_params(use)
 
     def encrypt(
@@ -120,7 +122,7 @@ class TlsTx:
         stream = self._stream(use)
         data = self._join(pieces)
         out = self._room(len(data))
-        for watch in self.watches:
+        for watch in (*self.watches, *self.listeners):
             watch.send(use, header, len(data))
         records = self._run(use, stream, data, out)
         origin = None
@@ -135,7 +137,7 @@ class TlsTx:
         """Let the data of a DUMP pass; the result goes nowhere. Raises QueueFault."""
         stream = self._stream(use)
         data = self._join(pieces)
-        for watch in self.watches:
+        for watch in (*self.watches, *self.listeners):
             watch.dump(use, len(data))
         self._run(use, stream, data, self._room(len(data)))
 
@@ -145,7 +147,7 @@ class TlsTx:
         self._holding.pop(tisn, None)
         if context is not None and context.used is not None:
             self._give_up(context.used, context)
-        for watch in self.watches:
+        for watch in (*self.watches, *self.listeners):
             watch.tis_destroyed(tisn)
 
     def dek_destroyed(self, dekn: Dekn) -> None:

@@ -26,12 +26,8 @@ class Use:
     tisn: int
 
 
-class TlsWatch(Protocol):
-    """Watches the contexts of one NIC's transmit engine.
-
-    A packet is told in three steps: ``send`` before it is encrypted, ``passed`` after it, and then
-    it goes to the port (or its WQE has failed). Of a DUMP the last step is missing.
-    """
+class TlsListener(Protocol):
+    """Hears which contexts of one NIC's transmit engine are used for which packets."""
 
     def static_params(self, use: Use, params: TlsStaticParams, cipher: RecordCipher) -> None:
         """A UMR gave the context new static parameters; ``cipher`` has a digest of the key."""
@@ -48,6 +44,17 @@ class TlsWatch(Protocol):
         ``header``: from Ethernet up to the payload, as posted.
         """
 
+    def tis_destroyed(self, tisn: int) -> None:
+        """A TIS with TLS is no more."""
+
+
+class TlsWatch(TlsListener, Protocol):
+    """Watches all that the transmit engine of one NIC does.
+
+    A packet is told in three steps: ``send`` before it is encrypted, ``passed`` after it, and then
+    it goes to the port (or its WQE has failed). Of a DUMP the last step is missing.
+    """
+
     def passed(
         self, use: Use, data: Buffer, records: Sequence[Record], unfinished: Record | None
     ) -> None:
@@ -63,9 +70,6 @@ class TlsWatch(Protocol):
 
     def refused(self, use: Use, reason: str) -> None:
         """A WQE cannot use the context: it fails, ``reason`` is that of its error."""
-
-    def tis_destroyed(self, tisn: int) -> None:
-        """A TIS with TLS is no more."""
 
     def dek_destroyed(self, dekn: int) -> None:
         """A key object is no more; what was posted before may still want it."""

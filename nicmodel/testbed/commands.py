@@ -18,6 +18,7 @@ from typing import Any
 
 from nicmodel.errors import UserError
 from nicmodel.sanitizer.options import of_flags
+from nicmodel.serve import KEYS_WARNING
 from nicmodel.testbed import doctor as examination
 from nicmodel.testbed import driver, kernel, leftovers
 from nicmodel.testbed.agent import Completed
@@ -25,6 +26,7 @@ from nicmodel.testbed.domain import ModelNic, VmSpec
 from nicmodel.testbed.errors import GuestError
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS, plugin
+from nicmodel.topology import capture_values
 
 UP_FILE = BUILD / "up.json"
 """What ``shell`` needs to know of a running ``up``: its process and the lab's scratch folder."""
@@ -122,6 +124,11 @@ def _options(args: argparse.Namespace) -> LabOptions:
 
 def _run_up(lab: Lab, args: argparse.Namespace) -> None:
     names = ascii_lowercase[: args.guests]
+    captures = [capture_values(text) for text in args.capture]
+    for values in captures:
+        for key in ("file", "keys"):
+            if isinstance(values.get(key), str):
+                values[key] = str(Path(values[key]).absolute())
     host = lab.host_network("host")
     sockets = {name: lab.scratch / f"{name}.sock" for name in names}
     model = lab.model(
@@ -130,6 +137,7 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
             "sanitizer": of_flags(args.sanitizer),
             "nic": [{"name": name, "socket": str(path)} for name, path in sockets.items()],
             "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
+            "capture": captures,
         }
     )
     print(f"booting {len(names)} guests ({lab.acceleration.name}), seed {lab.seed}", flush=True)
@@ -154,6 +162,10 @@ def _run_up(lab: Lab, args: argparse.Namespace) -> None:
     print(f"driver:  {lab.driver.description}, build id {lab.driver.build_id}")
     print(f"cables:  nicmodel link a down, --control {model.control.path}")
     print(f"consoles and events: {lab.folder}")
+    for values in captures:
+        print(f"capture: {values['file']}")
+        if "keys" in values:
+            print(KEYS_WARNING.format(values["keys"]), file=sys.stderr)
     print("Ctrl-C ends it", flush=True)
     _answer(lab)
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import thread_time
+from time import process_time, thread_time, time_ns
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -32,7 +32,9 @@ from nicmodel.spec.tls import (
 )
 from nicmodel.spec.wqe import WqeOpcode
 from nicmodel.trace.tracer import Tracer
+from nicmodel.wire.capture import Capture
 from nicmodel.wire.fabric import Fabric
+from nicmodel.wire.keyfile import KeyFile
 from nicmodel.wire.link import Link
 from nicmodel.wire.switch import Switch
 from tests.bench.report import FOLDER, ROUNDS, Curve, Result, plot
@@ -293,6 +295,29 @@ class TlsLarge(Large):
         return work
 
 
+class Captured(TlsLarge):
+    """The same, and the sender's port is captured on the wire and in clear, with its keys."""
+
+    name = "model_tls_lso_captured"
+    least_ratio = 1 / 1.2
+
+    def __init__(self) -> None:
+        super().__init__()
+        nic, life = self.a.nic, self.a.nic._life
+        assert life is not None
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        self.capture = Capture(FOLDER / f"{self.name}.pcapng", time_ns, nic.tracer)
+        keys = KeyFile(FOLDER / f"{self.name}.keys", time_ns, nic.tracer)
+        nic.exposure.origins = True
+        nic.exposure.handed = (self.capture.attach_both(nic.port).handed,)
+        nic.exposure.keys = (keys.add,)
+        nic.exposure.begin(life.datapath, life.objects)
+
+    def rest(self) -> None:
+        """What a round has left to be done, in this thread."""
+        self.capture.flush()
+
+
 class Small:
     """Bursts of small datagrams."""
 
@@ -369,6 +394,7 @@ LOADS: tuple[type[Load], ...] = (Large, TlsLarge, Small, Single)
 def run() -> list[Result]:
     """All measurements of the model alone, the curves and the flame graphs."""
     results = [measure(load) for load in LOADS]
+    results += cost(Captured)
     plot(curves(), "cost_against_work")
     for load in LOADS:
         flame(load)
@@ -405,6 +431,41 @@ def measure(kind: type[Load]) -> Result:
         share,
         kind.least_is,
     )
+
+
+def cost(kind: type[Captured]) -> list[Result]:
+    """What it costs to watch ``TlsLarge``, in rounds that alternate with others where nobody does.
+
+    Of the thread that the model is, and of all threads.
+    """
+    plain, watched = TlsLarge(), kind()
+    plain.check()
+    watched.check()
+    rounds: list[tuple[float, ...]] = []
+    for _ in range(3 * ROUNDS):
+        mine: list[float] = []
+        for load in (watched, plain):
+            before, start = load.a.busy + load.b.busy, process_time()
+            for _ in range(load.steps):
+                load.step()
+            last = thread_time()
+            if load is watched:
+                watched.rest()
+            busy = load.a.busy + load.b.busy - before + thread_time() - last
+            mine += (
+                load.value(busy / load.steps),
+                load.value((process_time() - start) / load.steps),
+            )
+        rounds.append(tuple(mine))
+    results = []
+    for at, name in enumerate((kind.name, f"{kind.name}_all_threads")):
+        pairs = tuple((row[at], row[at + 2]) for row in rounds)
+        value, peer = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(
+            f"  {name}: {value:,.1f} {kind.unit}, {peer:,.1f} without; costs {peer / value - 1:.0%}"
+        )
+        results.append(Result(name, value, kind.unit, "without", peer, value / peer, pairs))
+    return results
 
 
 def curves() -> list[Curve]:

@@ -77,7 +77,8 @@ def dissected(
     TLS is decrypted if the capture has the secrets.
     """
     columns = [word for name in names for word in ("-e", name)]
-    known = ("-d", f"tcp.port=={port},{protocol}")
+    # a response whose length is not told would be one only at the end of its connection
+    known = ("-d", f"tcp.port=={port},{protocol}", "-o", "http.desegment_body:FALSE")
     wanted = ("-Y", only, "-T", "fields", "-E", "separator=/t", *columns)
     text = _run(pcap, *wanted, known=known)
     return [tuple(line.split("\t")) for line in text.splitlines()]

@@ -107,10 +107,12 @@ def boot_pair(
     vcpus: int = 2,
     mtu: int = 1500,
     capture: bool = True,
+    show: bool = False,
     nic: dict[str, Any] | None = None,
 ) -> Pair:
     """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses.
 
+    ``show``: captures have both sides of the crypto engine, and there are its keys beside them.
     ``nic``: more keys of both NICs in the topology.
     """
     names = [f"{name}a", f"{name}b"]
@@ -127,7 +129,9 @@ def boot_pair(
         ],
         "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
         "capture": [
-            {"port": guest, "file": str(path)} for guest, path in zip(names, captures, strict=False)
+            {"port": guest, "file": str(path)}
+            | ({"clear": True, "keys": str(path.with_suffix(".keys"))} if show else {})
+            for guest, path in zip(names, captures, strict=False)
         ],
     }
     model = lab.model(topology, name=f"model{name}")

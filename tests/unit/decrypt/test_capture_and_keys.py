@@ -47,7 +47,7 @@ class Bench(Rig):
         self._files = (capture, keys)
         self._tap = capture.attach_both(Port("a", Station("a")))
         self.tls.origins = True
-        self.tls.watches = (KeyLog("a", keys.add, self.objects),)
+        self.tls.listeners = (KeyLog("a", keys.add, self.objects),)
 
     def _clock(self) -> int:
         self._now += 1
@@ -289,7 +289,7 @@ def test_what_is_no_pcapng_file_is_a_sentence(
 def test_full_disk_stops_the_keys_once_and_nothing_else() -> None:
     rig = Rig()
     keys = KeyFile(Path("/dev/full"), lambda: 0, rig.tracer)
-    rig.tls.watches = (KeyLog("a", keys.add, rig.objects),)
+    rig.tls.listeners = (KeyLog("a", keys.add, rig.objects),)
     for _ in range(2):
         tisn, dek = tls_objects(rig)
         post_params(rig, tisn, dek, 0)
