@@ -6,7 +6,7 @@ equal sends: frames of one flow, kept in one array so that it crosses the wire a
 cut into frames only where somebody must see frames.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import ClassVar
@@ -161,6 +161,8 @@ class Train:
     last: int
     checked: Checked = Checked.NONE
     origin: Origin | None = field(default=None, compare=False)
+    headers: Headers | None = field(default=None, compare=False)
+    """What ``offload.parse`` would make of the first frame, if somebody knows."""
     count: int = field(init=False, compare=False)
     """Number of frames."""
     length: int = field(init=False, compare=False)
@@ -175,6 +177,12 @@ class Train:
         self.length = length = self.width if count > 1 else self.last
         self.octets = (count - 1) * self.width + self.last
         self.head = self.rows[0, : min(HEAD, length)].tobytes()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self.views()
 
     def views(self) -> Iterator[memoryview]:
         """Each frame's bytes, without a copy."""
@@ -194,3 +202,18 @@ class Train:
 
 Traffic = Frame | Train
 """What crosses the wire."""
+
+Frames = Train | Sequence[memoryview]
+"""Frames of one flow in order, as a receive queue takes them: each is seen as its bytes."""
+
+_MACS = 12
+_TAG = 4
+"""Length of the MAC addresses, and of the VLAN tag behind them, bytes."""
+
+
+def untagged(frames: Frames) -> Frames:
+    """Frames without their outer VLAN tag, which they have."""
+    if isinstance(frames, Train):
+        rows = np.concatenate((frames.rows[:, :_MACS], frames.rows[:, _MACS + _TAG :]), axis=1)
+        return Train(rows, frames.width - _TAG, frames.last - _TAG)
+    return [memoryview(b"".join((frame[:_MACS], frame[_MACS + _TAG :]))) for frame in frames]

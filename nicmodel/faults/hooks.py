@@ -5,9 +5,8 @@ A fault stands between a part and those who call it: it takes the place of one p
 object. Parts that no fault is for are left alone, so they cost nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from struct import Struct
 from typing import Any
 
 from nicmodel.clock import Scheduler
@@ -37,7 +36,7 @@ from nicmodel.queues.datapath import Datapath, Queue
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.sq import Sq
-from nicmodel.spec.cqe import OP_OWN, CqeOpcode
+from nicmodel.spec.cqe import CQE_SIZE, OP_OWN, CqeOpcode
 from nicmodel.spec.eqe import EventType
 from nicmodel.spec.mailbox import RequestHeader
 
@@ -50,10 +49,6 @@ Execute = Callable[[bytes, int], bytes | None]
 
 _VERBS = ("post", "post_many", "interrupt", "execute", "beat", "create")
 """Verbs whose place is taken."""
-
-_CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = Struct(">H"), Struct(">I"), Struct(">H")
-_CHECK_SUM_AT, _BYTE_CNT_AT, _WQE_COUNTER_AT = 0x14, 0x2C, 0x3C
-"""What differs between the receive CQEs of a train (``spec.cqe.Cqe``)."""
 
 _SENDS = (CqeOpcode.REQ, CqeOpcode.REQ_ERR)
 _RECEIVES = (CqeOpcode.RESP_SEND, CqeOpcode.RESP_ERR)
@@ -160,20 +155,10 @@ def _completions(
     _replace(cq, "post", delay)
 
 
-def _post_each(
-    cq: Cq,
-    _many: Callable[..., None],
-    cqe: bytearray,
-    sums: Sequence[int],
-    byte_cnts: Sequence[int],
-    counters: Iterable[int],
-) -> None:
+def _post_each(cq: Cq, _many: Callable[[bytearray], None], cqes: bytearray) -> None:
     """``Cq.post_many`` one by one, so that each CQE is an occasion."""
-    for check_sum, byte_cnt, counter in zip(sums, byte_cnts, counters, strict=True):
-        _CHECK_SUM.pack_into(cqe, _CHECK_SUM_AT, check_sum)
-        _BYTE_CNT.pack_into(cqe, _BYTE_CNT_AT, byte_cnt)
-        _WQE_COUNTER.pack_into(cqe, _WQE_COUNTER_AT, counter)
-        cq.post(cqe)
+    for at in range(0, len(cqes), CQE_SIZE):
+        cq.post(cqes[at : at + CQE_SIZE])
 
 
 def _role(part: Eq) -> EventQueue:

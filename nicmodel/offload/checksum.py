@@ -72,7 +72,8 @@ def insert_l3_many(rows: npt.NDArray[np.uint8], headers: Headers) -> None:
     if headers.ip_version == 4:
         at = headers.l3_offset
         rows[:, at + 10 : at + 12] = 0
-        _insert_column(rows, at + 10, at, at + ipv4_header_length(rows[0], headers))
+        end = at + ipv4_header_length(rows[0], headers)
+        _column(rows, at + 10)[:] = 65535 - _sums(rows, at, end) % 65535
 
 
 def insert_l4_many(rows: npt.NDArray[np.uint8], headers: Headers, end: int) -> bool:
@@ -84,24 +85,24 @@ def insert_l4_many(rows: npt.NDArray[np.uint8], headers: Headers, end: int) -> b
     at = L4_CHECKSUM_AT.get(proto)
     if at is None or not start or headers.frag:
         return False
-    sums = _insert_column(rows, start + at, start, end)
-    if proto == IPPROTO_TCP and np.count_nonzero(sums) < len(sums):
-        rows[sums == 0, start + at : start + at + 2] = 0
+    sums, field = _sums(rows, start, end), _column(rows, start + at)
+    if proto == IPPROTO_TCP:
+        field[:] = ~sums % 65535  # 2**32 - 1 is a multiple of 65535
+    else:
+        field[:] = 65535 - sums % 65535
     return True
 
 
-def _insert_column(
-    rows: npt.NDArray[np.uint8], at: int, start: int, end: int
-) -> npt.NDArray[np.uint32]:
-    """Write to ``at`` of each row the complement of the sum of its bytes from ``start`` to ``end``.
-
-    All offsets and the stride are even. Returns the sums, of native words, modulo 65535.
-    """
+def _sums(rows: npt.NDArray[np.uint8], start: int, end: int) -> npt.NDArray[np.uint32]:
+    """Sum of the native 16-bit words of each row; offsets and stride are even."""
     words = rows[:, start:end].view(np.uint16)
     sums: npt.NDArray[np.uint32] = np.add.reduce(words, axis=1, dtype=np.uint32)
-    sums %= 65535
-    rows[:, at : at + 2].view(np.uint16)[:, 0] = 65535 - sums
     return sums
+
+
+def _column(rows: npt.NDArray[np.uint8], at: int) -> npt.NDArray[np.uint16]:
+    """The native 16-bit words at byte ``at`` of each row."""
+    return rows.view(np.uint16)[:, at // 2]
 
 
 def verify(frame: Buffer, headers: Headers) -> Checked:
@@ -142,6 +143,13 @@ def complete(frame: Buffer, headers: Headers) -> int:
     if not headers.ip_version:
         return 0
     return ones_sum(memoryview(frame)[headers.l3_offset : headers.l3_end]) or 65535
+
+
+def shortened(check_sum: int, octets: int) -> int:
+    """What ``complete_known_good`` gives for an IPv4 datagram that is shorter by ``octets`` than
+    the one for which it gave ``check_sum``.
+    """
+    return (check_sum + octets - 1) % 65535 + 1
 
 
 def complete_known_good(frame: Buffer, headers: Headers) -> int:

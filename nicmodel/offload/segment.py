@@ -12,12 +12,11 @@ first one only; UDP length; L4 checksum. Of another protocol the L4 header is no
 from collections.abc import Sequence
 from enum import Enum
 from struct import Struct
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nicmodel.frame import CHECKED, ETH_MIN, Checked, Headers, Train
+from nicmodel.frame import CHECKED, ETH_MIN, HEAD, Checked, Headers, Train
 from nicmodel.offload.checksum import (
     L4_CHECKSUM_AT,
     insert_l3_many,
@@ -80,24 +79,29 @@ def segment(
     last = length - (count - 1) * mss
     width = max(ETH_MIN, hlen + mss)
     stride = width + (width & 1)
-    whole = length - last
-    body = np.frombuffer(payload[0] if len(payload) == 1 else b"".join(payload), np.uint8)
     rows = np.empty((count, stride), np.uint8)
+    body = np.frombuffer(b"".join((*payload, bytes(mss - last))), np.uint8)
+    rows[:, hlen : hlen + mss] = body.reshape(count, mss)
+    if hlen + mss < stride:
+        rows[:, hlen + mss :] = 0
     flat = rows.data.cast("B")
-    end = (count - 1) * stride
+    final = _header(header, headers, last, l4, last=True)
+    first = final
     if count > 1:
-        middle = _header(header, headers, mss, l4, last=False)
-        rows[:-1, :hlen] = np.frombuffer(middle, np.uint8)
-        rows[:-1, hlen : hlen + mss] = body[:whole].reshape(count - 1, mss)
-        if hlen + mss < stride:
-            rows[:-1, hlen + mss :] = 0
-    flat[end : end + hlen] = _header(header, headers, last, l4, last=True)
-    rows[-1, hlen : hlen + last] = body[whole:]
-    rows[-1, hlen + last :] = 0
+        first = _header(header, headers, mss, l4, last=False)
+        rows[:, :hlen] = np.frombuffer(first, np.uint8)
+    end = (count - 1) * stride
+    flat[end : end + hlen] = final
     if headers.ip_proto == IPPROTO_TCP and headers.l4_offset:
         flat[headers.l4_offset + 13] |= header[headers.l4_offset + 13] & _CWR
-    checked = _number(rows, headers, mss, counts_up, l3, l4)
-    return Train(rows, width, max(ETH_MIN, hlen + last), checked)
+    checked = _number(rows, headers, (first, final), mss, counts_up, l3, l4)
+    train = Train(rows, width, max(ETH_MIN, hlen + last), checked)
+    if headers.l4_offset and headers.ip_proto in L4_CHECKSUM_AT and hlen <= HEAD:
+        # whole L4 headers, so a receiver finds no more than is known already
+        headers.l3_end = hlen + (mss if count > 1 else last)
+        headers.tcp_flags = flat[headers.l4_offset + 13] if headers.tcp_header else 0
+        train.headers = headers
+    return train
 
 
 def _header(header: bytes, headers: Headers, payload: int, l4: bool, *, last: bool) -> bytearray:
@@ -124,52 +128,43 @@ def _header(header: bytes, headers: Headers, payload: int, l4: bool, *, last: bo
     return out
 
 
-def _column(rows: npt.NDArray[np.uint8], at: int, kind: str) -> npt.NDArray[Any]:
-    """The field of all headers that begins at byte ``at``, as numbers of type ``kind``."""
-    size = int(kind[-1])
-    return rows[:, at : at + size].view(kind)[:, 0]
-
-
-def _check_l3(rows: npt.NDArray[np.uint8], headers: Headers, ident: int) -> None:
-    """``insert_l3_many``, cheaper where only the identification differs, and counts up."""
-    count = len(rows)
-    if count == 1 or ident + count > 1 << 16:
-        insert_l3_many(rows, headers)
-        return
-    at = headers.l3_offset
-    end = at + ipv4_header_length(rows[0], headers)
-    first, last = rows[0, at:end].tobytes(), rows[-1, at:end].tobytes()
-    total = ones_sum(first[:10] + first[12:])
-    column = _column(rows, at + 10, ">u2")
-    column[:] = _CHECKSUMS[total : total + count]
-    column[-1] = 65535 - ones_sum(last[:10] + last[12:])
-
-
 def _number(
     rows: npt.NDArray[np.uint8],
     headers: Headers,
+    ends: tuple[bytearray, bytearray],
     mss: int,
     counts_up: bool,
     l3: bool,
     l4: bool,
 ) -> Checked:
-    """Write what counts up from frame to frame, then the checksums."""
+    """Write what counts up from frame to frame, then the checksums.
+
+    ``ends``: the header of each frame but the last one, and of that, before what counts up.
+    """
     count = len(rows)
     at, start = headers.l3_offset, headers.l4_offset
+    words = rows.view(">u2")  # headers lie at even offsets
     checked = 0
     if headers.ip_version == 4:
-        ident = _U16.unpack_from(rows[0], at + 4)[0]
-        _column(rows, at + 4, ">u2")[:] = _COUNTING[ident : ident + count]
-        if l3:
-            _check_l3(rows, headers, ident)
-            checked = 1
+        ident = _U16.unpack_from(ends[0], at + 4)[0]
+        words[:, (at + 4) // 2] = _COUNTING[ident : ident + count]
+        if l3 and ident + count > 1 << 16:
+            insert_l3_many(rows, headers)
+        elif l3:  # the identification differs, and counts up
+            end = at + ipv4_header_length(ends[0], headers)
+            first, last = (ones_sum(one[at : at + 10] + one[at + 12 : end]) for one in ends)
+            column = words[:, (at + 10) // 2]
+            column[:] = _CHECKSUMS[first : first + count]
+            column[-1] = _CHECKSUMS[last + count - 1]
+        checked = int(l3)
     else:
         checked = 1
     if not start:
         return CHECKED[checked]
     if counts_up:
-        first = _U32.unpack_from(rows[0], start + 4)[0]
-        _column(rows, start + 4, ">u4")[:] = np.arange(first, first + count * mss, mss)
+        first = _U32.unpack_from(ends[0], start + 4)[0]
+        sequence = rows[:, start + 4 : start + 8].view(">u4")[:, 0]
+        sequence[:] = np.arange(first, first + count * mss, mss)
     if l4 and insert_l4_many(rows, headers, rows.shape[1]):
         checked |= 2
     return CHECKED[checked]

@@ -1,42 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Completion queues."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
 
 from nicmodel.errors import DmaFault
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import CqConfig
 from nicmodel.queues.eq import Eq
 from nicmodel.queues.ring import Ring
-from nicmodel.spec.cqe import CQE_SIZE, OP_OWN, Cqe
+from nicmodel.spec.cqe import CQE_SIZE
 from nicmodel.spec.eqe import CqErrorSyndrome, EqeComp, EqeCqErr, EventType
 from nicmodel.trace.events import QueueError
 from nicmodel.trace.tracer import Tracer
 
 _INDEX = 0xFFFFFF
 _LAST = CQE_SIZE - 1
-
-_WHOLE = np.dtype(f"V{CQE_SIZE}")
-_DIFFERS = [Cqe.SPANS[name].start // 8 for name in ("check_sum", "byte_cnt", "wqe_counter")]
-_ROW = np.dtype(
-    {
-        "names": ["cqe", "check_sum", "byte_cnt", "wqe_counter", "op_own"],
-        "formats": [_WHOLE, ">u2", ">u4", ">u2", "u1"],
-        "offsets": [
-            0,
-            *(Cqe.SPANS[n].start // 8 for n in ("check_sum", "byte_cnt", "wqe_counter")),
-            OP_OWN,
-        ],
-        "itemsize": CQE_SIZE,
-    }
-)
-"""A CQE in the ring, and what differs between the frames of a train."""
-COUNTING = np.arange(1 << 17).astype(">u2")
-"""Indices that wrap at 16 bits, to cut runs of ``wqe_counter`` from."""
 
 
 class Cq:
@@ -92,15 +70,10 @@ class Cq:
         else:
             self.unreported += 1
 
-    def post_many(
-        self,
-        cqe: bytearray,
-        sums: Sequence[int],
-        byte_cnts: Sequence[int],
-        counters: Sequence[int] | npt.NDArray[Any],
-    ) -> None:
-        """``post`` receive CQEs that are as ``cqe`` but for these fields."""
-        done, number, size = 0, len(sums), self._ring.size
+    def post_many(self, cqes: bytearray) -> None:
+        """``post`` CQEs of one opcode that lie one after the other."""
+        done, number, size = 0, len(cqes) // CQE_SIZE, self._ring.size
+        left = memoryview(cqes)
         for _ in range(number):  # each time one at least
             if done == number or self.broken:
                 return
@@ -117,16 +90,14 @@ class Cq:
                 self._break(CqErrorSyndrome.ACCESS, str(fault))
                 return
             count = min(room, number - done, (len(page) - at) // CQE_SIZE)
-            stop = done + count
-            rows = np.frombuffer(page, _ROW, count, at)
-            last = cqe[_LAST] & 0xFE | producer >> self._log_size & 1
-            cqe[_LAST] = last ^ 1  # the driver's until the rest is there
-            rows["cqe"] = np.frombuffer(cqe, _WHOLE)
-            rows["check_sum"] = sums[done:stop]
-            rows["byte_cnt"] = byte_cnts[done:stop]
-            rows["wqe_counter"] = counters[done:stop]
-            rows["op_own"] = last
-            done = stop
+            octets = count * CQE_SIZE
+            last = left[_LAST] & 0xFE | producer >> self._log_size & 1
+            left[_LAST:octets:CQE_SIZE] = bytes((last ^ 1,)) * count
+            page[at : at + octets] = left[:octets]
+            # the driver's only now that the rest is there
+            page[at + _LAST : at + octets : CQE_SIZE] = bytes((last,)) * count
+            left = left[octets:]
+            done += count
             self.producer = producer + count & _INDEX
             self._posted(count)
 

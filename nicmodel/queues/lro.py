@@ -13,7 +13,7 @@ from struct import Struct
 
 import numpy as np
 
-from nicmodel.frame import Headers
+from nicmodel.frame import Frames, Headers
 from nicmodel.objects.transport import PacketMerge
 from nicmodel.offload.checksum import ones_sum, pseudo_sum
 from nicmodel.offload.parse import IPPROTO_TCP
@@ -103,7 +103,7 @@ class Lro:
         rq: Rq,
         merge: PacketMerge,
         headers: Headers,
-        frames: list[memoryview],
+        frames: Frames,
         cqe: bytearray,
         sums: list[int],
         *,
@@ -124,6 +124,7 @@ class Lro:
         if not (good and wanted and plain):
             self._end(flow)
             return False
+        frames = list(frames)
         at = 0
         while at < len(frames):
             done = self._run(flow, merge, headers, frames[at:-1]) if at else 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from struct import Struct
 
-from nicmodel.frame import CHECKED, Checked, Frame, Headers, Traffic, Train
+from nicmodel.frame import CHECKED, Checked, Frame, Frames, Headers, Traffic, Train
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
 from nicmodel.objects.transport import (
@@ -20,7 +20,7 @@ from nicmodel.objects.transport import (
     Tir,
     TirDispType,
 )
-from nicmodel.offload.checksum import complete, complete_known_good, verify
+from nicmodel.offload.checksum import complete, complete_known_good, shortened, verify
 from nicmodel.offload.parse import (
     IPPROTO_AH,
     IPPROTO_ESP,
@@ -89,7 +89,7 @@ class Receiver:
             if headers is None:
                 headers = traffic.headers = parse(traffic.data, traffic.length)
         else:
-            headers = parse(traffic.head, traffic.length)
+            headers = traffic.headers or parse(traffic.head, traffic.length)
         if headers is None:
             return
         deliveries = self._steer(headers, looped=looped)
@@ -101,12 +101,11 @@ class Receiver:
         if isinstance(traffic, Frame):
             self._one(deliveries, headers, memoryview(traffic.data), traffic.checked)
             return
-        frames = list(traffic.views())
         if traffic.checked == Checked.BOTH and headers.l4_offset:
-            sums = _train_sums(traffic, frames, headers)
-            self._deliver(deliveries, headers, frames, sums, Checked.BOTH)
+            sums = _train_sums(traffic, headers)
+            self._deliver(deliveries, headers, traffic, sums, Checked.BOTH)
             return
-        for frame in frames:
+        for frame in traffic:
             self._one(deliveries, parse(frame, len(frame)) or headers, frame, traffic.checked)
 
     def _one(
@@ -127,7 +126,7 @@ class Receiver:
         self,
         deliveries: tuple[Delivery, ...],
         headers: Headers,
-        frames: list[memoryview],
+        frames: Frames,
         sums: list[int],
         checked: Checked,
     ) -> None:
@@ -160,7 +159,7 @@ class Receiver:
         tirn: Tirn,
         rq: Rq,
         headers: Headers,
-        frames: list[memoryview],
+        frames: Frames,
         cqe: bytearray,
         sums: list[int],
         strip: bool,
@@ -170,7 +169,7 @@ class Receiver:
         ``check_sum`` stays that of the wire: the driver does not look at it in a frame that is
         marked (``en_rx.c`` mlx5e_handle_csum).
         """
-        frames, verdicts = self._tls.receive(tirn, headers, frames)
+        frames, verdicts = self._tls.receive(tirn, headers, list(frames))
         at = 0
         for verdict, group in groupby(verdicts):
             stop = at + len(list(group))
@@ -235,6 +234,7 @@ _FOUND = Struct(">BBH")
 _FOUND_AT = 0x1C
 _TLS_AT, _TLS_SHIFT = 0x00, 3
 """Where ``tls_offload`` is."""
+_U16 = Struct(">H")
 _TIME = Struct(">Q")
 _TIME_AT = 0x30
 _TIME_MASK = (1 << 64) - 1
@@ -297,13 +297,15 @@ def _hash_input(tir: Tir, headers: Headers) -> tuple[bytes, int]:
     return source + destination + ports, kind
 
 
-def _train_sums(train: Train, frames: list[memoryview], headers: Headers) -> list[int]:
+def _train_sums(train: Train, headers: Headers) -> list[int]:
     """``check_sum`` of each frame of a train whose checksums are known to be right.
 
-    All frames but the last are of one length, and nothing else makes a difference.
+    All frames but the last are of one length, and nothing else makes a difference. Over IPv6 the
+    length makes none either: it stands in the header once and in the pseudo header once.
     """
-    sums = [complete_known_good(frames[0], headers)] * train.count
-    if train.count > 1:
-        last = frames[-1]
-        sums[-1] = complete_known_good(last, parse(last, train.last) or headers)
+    sums = [complete_known_good(train.head, headers)] * train.count
+    if train.count > 1 and headers.ip_version == 4:
+        at = headers.l3_offset
+        (length,) = _U16.unpack_from(train.rows[-1], at + 2)
+        sums[-1] = shortened(sums[0], headers.l3_end - at - length)
     return sums

@@ -2,15 +2,21 @@
 """Receive queues: from frames to the buffers that the driver posted (``en_rx.c``)."""
 
 from collections.abc import Callable, Sequence
-from struct import Struct
+from functools import lru_cache
+from struct import Struct, unpack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nicmodel.errors import DmaFault, QueueFault
+from nicmodel.frame import Frames, Train, untagged
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, RqConfig, WqType
-from nicmodel.queues.cq import COUNTING, Cq
+from nicmodel.queues.cq import Cq
 from nicmodel.queues.gather import Gather
 from nicmodel.queues.ring import Ring
-from nicmodel.spec.cqe import CqeOpcode, CqeSyndrome, ErrCqe
+from nicmodel.spec.cqe import CQE_SIZE, CqeOpcode, CqeSyndrome, ErrCqe
 from nicmodel.spec.wqe import INLINE_SEG, INVALID_LKEY
 from nicmodel.trace.events import QueueError
 from nicmodel.trace.tracer import Tracer
@@ -24,8 +30,50 @@ _CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = 0x14, 0x2C, 0x3C
 MANY = 8
 """From so many frames on it pays to treat them at once."""
 
-_TAG = 4
-"""Length of a VLAN tag, bytes."""
+COUNTING = np.arange(1 << 17).astype(">u2")
+"""Indices that wrap at 16 bits, to cut runs of ``wqe_counter`` from."""
+
+
+@lru_cache(maxsize=64)
+def _frame_of(length: int) -> np.dtype[np.void]:
+    """A frame as one element of an array."""
+    return np.dtype((np.void, length))
+
+
+def _scatter(train: Train, target: memoryview, offsets: npt.NDArray[np.uint64]) -> None:
+    """Write each frame to its offset in ``target``, which has room for the longest at each."""
+    count, width, last = train.count, train.width, train.last
+    if count > 1:
+        kind, stride = _frame_of(width), train.rows.strides[0]
+        frames: npt.NDArray[np.void] = np.ndarray(count - 1, kind, train.rows, 0, stride)
+        # element i is what begins at byte i, so one indexed copy writes all frames
+        places: npt.NDArray[np.void] = np.ndarray(len(target) - width + 1, kind, target, 0, 1)
+        places[offsets[:-1]] = frames
+    end = int(offsets[-1])
+    target[end : end + last] = train.rows[-1, :last].data
+
+
+def _completions(
+    frames: Frames, cqe: bytearray, sums: list[int], counters: npt.NDArray[Any]
+) -> bytearray:
+    """The CQEs of frames, one after the other: as ``cqe``, but for what differs."""
+    count = len(frames)
+    if isinstance(frames, Train):
+        _describe(cqe, 0, sums[0], frames.length)
+        cqes = cqe * count
+        _describe(cqes, len(cqes) - CQE_SIZE, sums[-1], frames.last)
+    else:
+        cqes = cqe * count
+        for at, check_sum, frame in zip(range(0, len(cqes), CQE_SIZE), sums, frames, strict=True):
+            _describe(cqes, at, check_sum, len(frame))
+    np.frombuffer(cqes, ">u2")[_WQE_COUNTER // 2 :: CQE_SIZE // 2] = counters
+    return cqes
+
+
+def _describe(cqes: bytearray, at: int, check_sum: int, length: int) -> None:
+    """Tell in the CQE at byte ``at`` of a frame."""
+    _U16.pack_into(cqes, at + _CHECK_SUM, check_sum)
+    _U32.pack_into(cqes, at + _BYTE_CNT, length)
 
 
 class Rq:
@@ -63,9 +111,7 @@ class Rq:
             self.consumer = self._producer = 0
         self.state = state
 
-    def receive(
-        self, frames: list[memoryview], cqe: bytearray, sums: list[int], strip: bool
-    ) -> None:
+    def receive(self, frames: Frames, cqe: bytearray, sums: list[int], strip: bool) -> None:
         """Write each frame into the next WQE's buffers and complete it.
 
         ``cqe`` is the completion that all frames share; ``sums`` gives ``check_sum`` of each;
@@ -75,7 +121,7 @@ class Rq:
         if self.state is not QueueState.RDY or not self._cyclic:
             return
         if strip:
-            frames = [memoryview(b"".join((frame[:12], frame[12 + _TAG :]))) for frame in frames]
+            frames = untagged(frames)
         if len(frames) >= MANY and not self._checks and self._receive_many(frames, cqe, sums):
             return
         for frame, check_sum in zip(frames, sums, strict=True):
@@ -97,44 +143,44 @@ class Rq:
             if not fits:
                 self._complete_error(index, CqeSyndrome.LOCAL_LENGTH_ERR)
                 continue
-            _U16.pack_into(cqe, _CHECK_SUM, check_sum)
-            _U32.pack_into(cqe, _BYTE_CNT, len(frame))
+            _describe(cqe, 0, check_sum, len(frame))
             _U16.pack_into(cqe, _WQE_COUNTER, index)
             self._cq.post(cqe)
 
-    def _receive_many(self, frames: list[memoryview], cqe: bytearray, sums: list[int]) -> bool:
+    def _receive_many(self, frames: Frames, cqe: bytearray, sums: list[int]) -> bool:
         """The same for many frames at once; false, and nothing has happened, if any is special.
 
-        Special is all but posted WQEs of one key whose first buffers take a frame each. Buffers may
-        have been written then, but the driver looks at none before its completion.
+        Special is all but posted WQEs whose first buffers, of one size under one key and all in one
+        region of memory, take a frame each.
         """
         index, count = self.consumer, len(frames)
-        lengths = list(map(len, frames))
-        longest = max(lengths)
-        addrs: list[int] = []
+        longest = frames.length if isinstance(frames, Train) else max(map(len, frames))
         try:
             if (self._producer - index) & 0xFFFF < count:
                 self._refresh()
                 if (self._producer - index) & 0xFFFF < count:
                     return False
-            ring = self._ring
-            wqes = ring.read(index, count * ring.stride)
-            lkey = _SEG.unpack_from(wqes)[1]
-            if lkey == INVALID_LKEY:
+            step = self._ring.stride // 8
+            wqes = self._ring.read(index, count * step * 8)
+            words = unpack(f">{count * step}Q", wqes)
+            sizes_and_keys, addrs = words[::step], words[1::step]
+            both = sizes_and_keys[0]
+            size, lkey = both >> 32 & ~INLINE_SEG, both & 0xFFFFFFFF
+            if lkey == INVALID_LKEY or size < longest or sizes_and_keys.count(both) < count:
                 return False
-            for at in range(0, len(wqes), ring.stride):
-                size, key, addr = _SEG.unpack_from(wqes, at)
-                if key != lkey or size & ~INLINE_SEG < longest:
-                    return False
-                addrs.append(addr)
             # a key that permits the whole span permits each frame, and moves all alike
             first = min(addrs)
-            moved = self._gather.translate(lkey, first, max(addrs) - first + longest) - first
-            self._memory.scatter([addr + moved for addr in addrs] if moved else addrs, frames)
+            target = self._gather.view(lkey, first, max(addrs) - first + longest)
         except (QueueFault, DmaFault):
             return False
         self.consumer = index + count & 0xFFFF
-        self._cq.post_many(cqe, sums, lengths, COUNTING[index : index + count])
+        if isinstance(frames, Train):
+            _scatter(frames, target, np.frombuffer(wqes, ">u8")[1::step] - np.uint64(first))
+        else:
+            for addr, frame in zip(addrs, frames, strict=True):
+                target[addr - first : addr - first + len(frame)] = frame
+        cqes = _completions(frames, cqe, sums, COUNTING[index : index + count])
+        self._cq.post_many(cqes)
         return True
 
     def _refresh(self) -> bool:

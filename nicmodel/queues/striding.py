@@ -10,6 +10,7 @@ of the CQEs of a WQE always add up to its number: only then does the driver take
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
+from nicmodel.frame import Frames, untagged
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.mkey import TranslatedKey
 from nicmodel.objects.queue import QueueState, RqConfig, Strides
@@ -26,9 +27,6 @@ _U32 = Struct(">I")
 _NEXT_AT = NextSeg.SPANS["next_wqe_index"].start // 8
 _WQE_ID, _CHECK_SUM, _BYTE_CNT, _WQE_COUNTER = 0x02, 0x14, 0x2C, 0x3C
 """Offsets in the CQE of what differs between the frames of a train (``spec.cqe.Cqe``)."""
-
-_TAG = 4
-"""Length of a VLAN tag, bytes."""
 
 
 def _cut(
@@ -83,14 +81,11 @@ class StridingRq(Rq):
             self._begin()
         super().modify(state)
 
-    def receive(
-        self, frames: list[memoryview], cqe: bytearray, sums: list[int], strip: bool
-    ) -> None:
+    def receive(self, frames: Frames, cqe: bytearray, sums: list[int], strip: bool) -> None:
         """Write each frame into strides and complete it; arguments as for ``Rq.receive``."""
         if self.state is not QueueState.RDY:
             return
-        if strip:
-            frames = [memoryview(b"".join((frame[:12], frame[12 + _TAG :]))) for frame in frames]
+        frames = list(untagged(frames) if strip else frames)
         at, count = 0, len(frames)
         try:
             if self._stride < self._number:
@@ -166,7 +161,13 @@ class StridingRq(Rq):
             self._memory.scatter(addrs, pieces)
             _U16.pack_into(cqe, _WQE_ID, self._wqe or 0)
             self._use(stride - self._stride)
-            self._cq.post_many(cqe, sums[: len(starts)], byte_cnts, starts)
+            cqes = bytearray()
+            for check_sum, byte_cnt, start in zip(sums, byte_cnts, starts, strict=False):
+                _U16.pack_into(cqe, _CHECK_SUM, check_sum)
+                _U32.pack_into(cqe, _BYTE_CNT, byte_cnt)
+                _U16.pack_into(cqe, _WQE_COUNTER, start)
+                cqes += cqe
+            self._cq.post_many(cqes)
         return len(starts)
 
     def _use(self, strides: int) -> None:

@@ -108,3 +108,14 @@ def test_a_fragment_has_no_l4_checksum() -> None:
     assert headers.frag
     assert not checksum.insert_l4(frame, headers)
     assert Checked.L4 not in checksum.verify(frame, headers)
+
+
+def test_the_sum_of_a_shorter_datagram_is_never_zero() -> None:
+    """The kernel reads 0 as "no sum"."""
+    assert [checksum.shortened(one, 2) for one in (1, 65532, 65533, 65534, 65535)] == [
+        3,
+        65534,
+        65535,
+        1,
+        2,
+    ]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nicmodel.frame import Checked, Train
+from nicmodel.frame import HEAD, Checked, Train
+from nicmodel.offload.parse import parse
 from nicmodel.offload.segment import OtherLso, segment
 
 FIN, PSH, ACK, CWR = 0x01, 0x08, 0x10, 0x80
@@ -138,6 +139,8 @@ def check(job: Job) -> None:
         length = len(frames[number])
         assert bytes(view[len(head) :]) == frames[number][len(head) :].ljust(60 - len(head), b"\0")
         frames[number] = bytes(view[:length])
+    known = proto in (6, 17) and len(head) <= HEAD
+    assert train.headers == (parse(train.head, train.length) if known else None)
     assert train.count == len(frames)
     assert train.octets == sum(max(60, len(frame)) for frame in frames)
     for number, frame in enumerate(frames):

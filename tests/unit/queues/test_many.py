@@ -4,10 +4,12 @@
 import struct
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nicmodel.frame import Train
 from nicmodel.units import GuestAddr
 from tests.unit.queues.rig import CQ_AT, DATA_AT, LOG_CQ, LOG_RQ, RAM, RQ_AT, Rig
 from tests.unit.queues.test_striding import Striding
@@ -102,6 +104,28 @@ def deliver(rig: Rig, case: Case, *, together: bool) -> tuple[object, ...]:
 def test_a_cyclic_queue_does_not_tell_them_apart(case: Case) -> None:
     alone = deliver(prepared(case), case, together=False)
     assert deliver(prepared(case), case, together=True) == alone
+
+
+@settings(max_examples=300)
+@given(cases, st.integers(0, 3), st.booleans())
+def test_nor_whether_they_are_a_train(case: Case, more: int, scattered: bool) -> None:
+    """``more`` bytes of each row are not the frame's; ``scattered``: buffers in no order."""
+    width, last = max(case.lengths), case.lengths[-1]
+    case = replace(case, lengths=[width] * (len(case.lengths) - 1) + [last])
+    dice = np.random.default_rng(width)
+    rows = dice.integers(0, 256, (len(case.lengths), width + more), np.uint8)
+    train = Train(rows, width, last)
+    sums = [n * 3 for n in case.lengths]
+    together, alone = prepared(case), prepared(case)
+    if scattered:
+        for rig in (together, alone):
+            wqes = [rig.memory.read(RQ_AT + at * 32, 16) for at in range(SIZE)]
+            for at, wqe in enumerate(reversed(wqes)):
+                rig.memory.write(RQ_AT + at * 32, wqe)
+    together.rq.receive(train, bytearray(range(64)), sums, case.strip)
+    for view, check_sum in zip(train, sums, strict=True):
+        alone.rq.receive([view], bytearray(range(64)), [check_sum], case.strip)
+    assert outcome(together) == outcome(alone)
 
 
 @settings(max_examples=100)
