@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Kernel TLS in guests: who encrypts and decrypts, the project's own program, the counters.
 
-The program's keys are test vectors; ``key`` says what it derives for each connection.
+The program is told keys, which come from the seed of the run; no two conversations share one.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from random import Random
 from typing import Any
 
 from nicmodel.testbed.agent import Completed, GuestProcess
@@ -17,12 +18,12 @@ from tests.vm import build
 from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, driver_statistics
 
-KEY = bytes(range(0x10, 0x30))
 SALT = bytes.fromhex("5a175a17")
 IV = bytes.fromhex("a0a1a2a3a4a5a600")
 """Explicit nonce of the first record; it does not begin with the record's number."""
 
 _PORTS = count(7400)
+_CONVERSATIONS = count()
 
 Stats = dict[str, int]
 
@@ -70,15 +71,6 @@ def _software(direction: str) -> tuple[str, str]:
     return f"Tls{direction}Sw", f"TlsCurr{direction}Sw"
 
 
-def key(connection: int, *, from_listener: bool = False, cipher: int = 128) -> bytes:
-    """The key of one direction of a connection of the program."""
-    made = bytearray(KEY[: cipher // 8])
-    made[0] ^= from_listener << 7
-    for i, byte in enumerate(connection.to_bytes(4, "little"), 1):
-        made[i] ^= byte
-    return bytes(made)
-
-
 @dataclass(frozen=True)
 class Report:
     """What one end of the program says."""
@@ -122,7 +114,8 @@ def conversation(
     source = client or pair.a
     sink = pair.b if source is pair.a else pair.a
     where = str(port or next(_PORTS))
-    common = {"cipher": cipher, "key": KEY[: cipher // 8].hex(), "salt": SALT.hex()}
+    key = Random(f"{pair.lab.seed}/{next(_CONVERSATIONS)}").randbytes(cipher // 8)
+    common = {"cipher": cipher, "key": key.hex(), "salt": SALT.hex()}
     common |= {"iv": IV.hex(), "seed": pair.lab.seed, **options}
     words = [f"{name}={value}" for name, value in common.items()]
     paths = [build.install(vm, build.own("ktls")) for vm in (source, sink)]

@@ -17,6 +17,7 @@
  *   control=N                  an alert after every N chunks
  *   pause=MICROSECONDS         after each chunk
  *   tls=0|1                    0: plain TCP
+ *   discard=0|1                do not decrypt nor look at what comes; its length is on the wire
  *   seed=N                     of the data
  *
  * One line of JSON on stdout says what came; the data must be what the seed says. Exit status 1 and
@@ -60,7 +61,7 @@ enum how { WRITE, MORE, SENDFILE };
 static struct {
 	const char *address, *port;
 	long long send, receive, record;
-	int cipher, connections, parallel, hold, chunk, control, pause, tls;
+	int cipher, connections, parallel, hold, chunk, control, pause, tls, discard;
 	enum how how;
 	uint64_t seed;
 	unsigned char key[32], salt[4], iv[8];
@@ -249,6 +250,13 @@ static void receive_all(int fd, uint32_t connection, int from_listener)
 		if (head && head->cmsg_level == SOL_TLS && head->cmsg_type == TLS_GET_RECORD_TYPE)
 			type = *CMSG_DATA(head);
 		errno = 0;
+		atomic_compare_exchange_strong(&shared->begin, &none, now());
+		shared->end = now();
+		if (options.discard) {
+			at = options.receive;
+			shared->received += done;
+			continue;
+		}
 		if (type == ALERT && done == 2 && buffer[0] == 1 && buffer[1] == 90) {
 			shared->alerts_received++;
 			continue;
@@ -257,10 +265,8 @@ static void receive_all(int fd, uint32_t connection, int from_listener)
 			fail("a record of type %d with %zd bytes at %lld", type, done, at);
 		if (memcmp(buffer, pool + place(connection, from_listener, at), done))
 			fail("other data than was sent, from %lld on", at);
-		atomic_compare_exchange_strong(&shared->begin, &none, now());
 		at += done;
 		shared->received += done;
-		shared->end = now();
 	}
 	errno = 0;
 	if (at != options.receive)
@@ -280,7 +286,7 @@ static void converse(int fd, uint32_t connection, int listener)
 		fail("setsockopt TCP_ULP");
 	if (!listener && recv(fd, &go, 1, MSG_WAITALL) != 1)
 		fail("the listener's word");
-	if (options.tls && options.receive)
+	if (options.tls && options.receive && !options.discard)
 		offload(fd, TLS_RX, connection, !listener);
 	if (listener && send(fd, &go, 1, 0) != 1)
 		fail("the listener's word");
@@ -377,6 +383,7 @@ static void take(const char *word)
 		{ "parallel", &options.parallel }, { "hold", &options.hold },
 		{ "chunk", &options.chunk }, { "control", &options.control },
 		{ "pause", &options.pause }, { "tls", &options.tls },
+		{ "discard", &options.discard },
 	};
 	struct { const char *name; long long *to; } large[] = {
 		{ "send", &options.send }, { "receive", &options.receive },

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Transmit offload of kernel TLS: the device encrypts, software of the peer decrypts all of it.
+
+Whoever falls back on software fails: ``sending`` looks at the kernel's own counters.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from nicmodel.errors import UserError
+from nicmodel.testbed import driver
+from nicmodel.testbed.agent import GuestProcess
+from nicmodel.testbed.vm import Vm
+from tests.oracles import tshark
+from tests.vm.ktls import Stats, moved, no_software, offload, talk, tls_counters, tls_stat
+from tests.vm.pair import Pair
+from tests.vm.traffic import IFACE, MEBI, driver_statistics, tcp_counters
+
+SUITES = {128: "ECDHE-ECDSA-AES128-GCM-SHA256", 256: "ECDHE-ECDSA-AES256-GCM-SHA384"}
+HTTPS = 4433
+# Debian's openssl uses kernel TLS where its configuration says so (SSL_CONF_cmd(3), Options)
+OPENSSL_CONF = b"""\
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = defaults
+[defaults]
+Options = KTLS
+[req]
+distinguished_name = nobody
+[nobody]
+"""
+
+ciphers = pytest.mark.parametrize("cipher", [128, 256])
+
+
+@pytest.fixture
+def pair(ktls_pair: Pair) -> Pair:
+    """Guests that encrypt by the device and decrypt in software."""
+    for vm in (ktls_pair.a, ktls_pair.b):
+        offload(vm, transmit=True, receive=False)
+    return ktls_pair
+
+
+@dataclass
+class Sent:
+    """What guest a's kernel and driver counted; complete when ``sending`` has ended."""
+
+    kernel: Stats
+    driver: Stats
+
+
+@contextmanager
+def sending(pair: Pair, vms: tuple[Vm, ...] = ()) -> Iterator[Sent]:
+    """Only devices encrypt meanwhile, in guest a unless ``vms`` says where; nothing is lost."""
+    kernels = {vm.name: tls_stat(vm) for vm in (pair.a, pair.b)}
+    counted = tls_counters(pair.a)
+    found = Sent({}, {})
+    both = vms or (pair.a,)
+    with no_software(both[0], "Tx"), no_software(both[-1], "Tx"):
+        yield found
+    for vm in (pair.a, pair.b):
+        changed = moved(kernels[vm.name], tls_stat(vm))
+        assert "TlsDecryptError" not in changed
+        assert changed.get("TlsCurrTxDevice", 0) == 0, "a context is left"
+    found.kernel = moved(kernels[pair.a.name], tls_stat(pair.a))
+    found.driver = moved(counted, tls_counters(pair.a))
+    # the driver could not find the record of a retransmission, and dropped it
+    assert "tx_tls_drop_no_sync_data" not in found.driver
+    assert "tx_tls_drop_bypass_req" not in found.driver
+
+
+@contextmanager
+def _channels(pair: Pair, count: int) -> Iterator[None]:
+    """Guest a has that many channels meanwhile."""
+    pair.a.run(f"ethtool -L {IFACE} combined {count}", timeout=60)
+    try:
+        pair.connected()
+        yield
+    finally:
+        pair.a.run(f"ethtool -L {IFACE} combined 4", timeout=60)
+        pair.connected()
+
+
+def test_the_run_knows_which_driver_is_loaded(ktls_pair: Pair) -> None:
+    lab = ktls_pair.lab
+    assert driver.running(ktls_pair.a) == lab.driver.build_id
+    with pytest.raises(UserError, match=lab.driver.build_id):
+        driver.verify(ktls_pair.a, driver.find(lab.kernel, driver.STOCK))
+
+
+def test_software_is_not_taken_for_the_device(ktls_pair: Pair) -> None:
+    """The program works with the kernel's own cipher, and the gate says that it was that."""
+    offload(ktls_pair.a, transmit=False)
+    with pytest.raises(AssertionError, match="software took part"), sending(ktls_pair):
+        talk(ktls_pair, send=MEBI)
+
+
+@pytest.mark.matrix
+@ciphers
+def test_bulk_in_both_directions(pair: Pair, cipher: int) -> None:
+    octets = 4 * MEBI
+    with sending(pair, (pair.a, pair.b)):
+        client, server = talk(pair, send=octets, receive=octets, cipher=cipher, chunk=0)
+    assert (client.received, server.received) == (octets, octets)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_several_connections_on_channels(pair: Pair, channels: int) -> None:
+    with _channels(pair, channels), sending(pair, (pair.a, pair.b)) as sent:
+        before = driver_statistics(pair.a)
+        _, server = talk(
+            pair, send=2 * MEBI, receive=2 * MEBI, connections=8, parallel=4, ipv6=True
+        )
+        queues = moved(before, driver_statistics(pair.a))
+    assert server.received == 16 * MEBI
+    assert sent.kernel["TlsTxDevice"] == 8
+    used = [n for n in range(4) if queues.get(f"tx{n}_tls_encrypted_packets")]
+    assert used == [0] if channels == 1 else len(used) > 1
+
+
+def test_many_short_connections_with_keys_of_their_own(pair: Pair) -> None:
+    """The pool of contexts is there after the first; then they are used again and again."""
+    talk(pair, send=1)
+    pair.a.wait_until(f"ethtool -S {IFACE} | awk '/tx_tls_pool_alloc/ {{ exit $2 < 1000 }}'")
+    with sending(pair) as sent:
+        _, server = talk(pair, send=5000, connections=200, chunk=0)
+    assert server.received == 200 * 5000
+    assert sent.driver["tx_tls_ctx"] == sent.driver["tx_tls_del"] == 200
+    assert sent.kernel["TlsTxDevice"] == 200
+    assert "tx_tls_pool_alloc" not in sent.driver
+
+
+def test_contexts_are_used_again_by_other_connections(pair: Pair) -> None:
+    """Many at one time, of both ciphers, so that the next has the other's context."""
+    for cipher in (128, 256, 128):
+        with sending(pair) as sent:
+            _, server = talk(
+                pair, send=30_000, cipher=cipher, connections=60, parallel=4, hold=1, record=1 << 33
+            )
+        assert server.received == 60 * 30_000
+        assert sent.driver["tx_tls_ctx"] == sent.driver["tx_tls_del"] == 60
+    assert "tx_tls_pool_alloc" not in sent.driver
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunk": 1, "send": 3000},
+        {"chunk": 16385, "how": "more"},
+        {"chunk": 4097, "control": 3},
+        {"chunk": 0, "control": 1, "how": "more"},
+        {"chunk": 0, "how": "sendfile"},
+        {"chunk": 1 << 20, "how": "sendfile", "control": 1},
+    ],
+    ids=lambda options: "-".join(f"{key}{value}" for key, value in options.items()),
+)
+def test_records_of_all_sizes_and_types(pair: Pair, options: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"send": 2 * MEBI, **options}
+    with sending(pair):
+        client, server = talk(pair, **settings)
+    assert server.received == settings["send"]
+    assert client.alerts_sent == server.alerts_received
+    assert (client.alerts_sent > 0) == ("control" in options)
+
+
+def test_driver_kernel_wire_and_model_count_the_same(pair: Pair) -> None:
+    before, port = tcp_counters(pair.a), 7399
+    accounts = pair.model.control.status()["sanitizer"][pair.a.name]
+    with sending(pair) as sent:
+        talk(pair, send=4 * MEBI, chunk=0, control=5, port=port)
+    counted = sent.driver
+    assert sent.kernel["TlsTxDevice"] == counted["tx_tls_ctx"] == counted["tx_tls_del"] == 1
+
+    judged = pair.model.control.status()["sanitizer"][pair.a.name]
+    grown = {name: judged[name] - accounts[name] for name in accounts if name != "findings"}
+    assert grown["resyncs"] == counted.get("tx_tls_ooo", 0)
+    assert grown["dumps"] == counted.get("tx_tls_dump_packets", 0)
+    assert grown["dump_octets"] == counted.get("tx_tls_dump_bytes", 0)
+    assert judged["findings"] == accounts["findings"]
+
+    # behind the connection's number, which goes before TLS
+    frames = tshark.fields(
+        pair.captures[0], "tcp.len", only=f"tcp.dstport == {port} && tcp.len > 4"
+    )
+    assert len(frames) == counted["tx_tls_encrypted_packets"]
+    assert sum(int(length) for (length,) in frames) == counted["tx_tls_encrypted_bytes"]
+
+    after = tcp_counters(pair.a)
+    segments = after["OutSegs"] - before["OutSegs"]
+    assert after["RetransSegs"] - before["RetransSegs"] < segments / 10
+    assert after["TCPTimeouts"] - before["TCPTimeouts"] <= 1
+
+
+@pytest.fixture(scope="module")
+def _certificate(_ktls_pair: Pair) -> None:
+    for vm in (_ktls_pair.a, _ktls_pair.b):
+        vm.write_file("/tmp/ktls.cnf", OPENSSL_CONF)
+        vm.run(
+            "cd /tmp && openssl req -config ktls.cnf -x509 -newkey ec -nodes -subj /CN=guest "
+            "-pkeyopt ec_paramgen_curve:P-256 -keyout key.pem -out certificate.pem && "
+            f"head -c {4 * MEBI} /dev/urandom >file",
+            timeout=60,
+        )
+
+
+@contextmanager
+def _server(vm: Vm, command: str) -> Iterator[GuestProcess]:
+    server = vm.start(f"cd /tmp && {command}")
+    try:
+        vm.wait_until(f"ss -Hltn | grep -q :{HTTPS}")
+        yield server
+    finally:
+        server.kill()
+        server.wait(20, check=False)
+
+
+@ciphers
+@pytest.mark.usefixtures("_certificate")
+def test_openssl_serves_a_file_by_sendfile(pair: Pair, cipher: int) -> None:
+    """The client's openssl decrypts itself."""
+    command = (
+        f"OPENSSL_CONF=/tmp/ktls.cnf exec openssl s_server -accept {HTTPS} -WWW -sendfile "
+        f"-cert certificate.pem -key key.pem -tls1_2 -cipher {SUITES[cipher]}"
+    )
+    with _server(pair.a, command), sending(pair) as sent:
+        pair.b.run(
+            "printf 'GET /file HTTP/1.0\\r\\n\\r\\n' | openssl s_client "
+            f"-connect {pair.v4(pair.a)}:{HTTPS} -quiet -ign_eof 2>/tmp/said >/tmp/got",
+            timeout=60,
+        )
+        got = pair.b.run(f"tail -c {4 * MEBI} /tmp/got | sha256sum").stdout
+        assert got == pair.a.run("sha256sum </tmp/file").stdout
+        pair.a.wait_until(f'[ -z "$(ss -Htn state established sport = :{HTTPS})" ]')
+    assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
+
+
+@ciphers
+@pytest.mark.usefixtures("_certificate")
+def test_openssl_sends_what_another_decrypts(pair: Pair, cipher: int) -> None:
+    """The client writes to a socket with kernel TLS, the library of the server decrypts itself."""
+    command = (
+        "exec socat -u OPENSSL-LISTEN:"
+        f"{HTTPS},reuseaddr,cert=certificate.pem,key=key.pem,verify=0,"
+        f"openssl-max-proto-version=TLS1.2,cipher={SUITES[cipher]} OPEN:got,creat,trunc"
+    )
+    with _server(pair.b, command) as server, sending(pair) as sent:
+        pair.a.run(
+            f"cd /tmp && OPENSSL_CONF=/tmp/ktls.cnf openssl s_client -connect "
+            f"{pair.v4(pair.b)}:{HTTPS} -tls1_2 -nocommands -no_ign_eof <file >said 2>&1",
+            timeout=60,
+        )
+        server.wait(30)
+        assert pair.b.run("sha256sum </tmp/got").stdout == pair.a.run("sha256sum </tmp/file").stdout
+    assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
