@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nicmodel.frame import Traffic
+from nicmodel.frame import Origin, Traffic
 from nicmodel.objects.queue import QueueState
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import TAG, Buffer
@@ -97,6 +97,8 @@ class Sanitizer:
         self._refused: Use | None = None
         self._injected = False
         self._sending: tuple[int, int] | None = None
+        self._said: dict[Kind, int | None] = {}
+        """What was found of the packet that is being sent, and the TIS."""
 
     def begin(self, datapath: Datapath) -> None:
         """A life of the device begins. What nonces were used for stays remembered."""
@@ -107,12 +109,20 @@ class Sanitizer:
     # what leaves
 
     def sees(self, sq: Sq, traffic: Traffic) -> None:
-        """A send queue hands traffic to the port."""
+        """A send queue hands traffic to the port; what was found is the verdict on it."""
         if self._encrypting:
             self._encrypting = False
+            if self._said and traffic.origin is not None:
+                verdict = f"{traffic.origin.verdict}, found: {', '.join(self._said)}"
+                traffic.origin = replace(traffic.origin, verdict=verdict)
         elif self.sentinel.flows:
+            self._said = {}
             self._sending = sq.config.sqn, sq.index
             self.sentinel.plain(traffic)
+            if self._said:
+                tisn = next(iter(self._said.values()))
+                verdict = f"not encrypted, found: {', '.join(self._said)}"
+                traffic.origin = Origin("SQ", *self._sending, tisn or 0, (), verdict, 0, 0)
 
     def _judged(self, judgement: Judgement) -> None:
         flow = judgement.flow
@@ -170,6 +180,7 @@ class Sanitizer:
     def send(self, use: Use, header: Buffer, octets: int) -> None:
         """See ``TlsWatch``."""
         self._encrypting = True
+        self._said = {}
         context = self._used(use)
         self._starts(use, context)
         found = packets.connection(header, len(header) + octets)
@@ -484,6 +495,7 @@ class Sanitizer:
         self.findings[finding.KIND] += 1
         if policy is Policy.IGNORE:
             return
+        self._said[finding.KIND] = finding.tisn
         finding = replace(finding, policy=policy)
         self._tracer.emit(finding)
         if policy is Policy.FREEZE and self._frozen is not None:

@@ -3,8 +3,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 
 import numpy as np
 
@@ -20,10 +18,7 @@ WallClock = Callable[[], int]
 """Time since 1970, ns."""
 
 BATCH = 1 << 20
-"""Octets of traffic that are written at once."""
-
-BATCHES = 4
-"""Batches at most that wait to be written."""
+"""Octets of traffic that are held back at most."""
 
 CLEAR = "before the crypto engine; headers and checksums are those of the wire"
 """Description of an interface that is on the host's side of it."""
@@ -41,10 +36,8 @@ _Sighting = tuple["CaptureTap", int, Way, Traffic]
 class Capture:
     """One file with any number of taps; each has one or two interfaces in it.
 
-    Taking traffic is to note who saw which object when, for nobody changes what has been sent.
-    Cutting it into frames and writing them costs a kernel and us about as much as making them did:
-    it is done a batch at a time, and while there is much, by a thread that does nothing else. If it
-    falls behind, the model waits: nothing is lost. ``flush`` does what is left at once.
+    Taking traffic is to note who saw which object when, for nobody changes what has been sent. It
+    is cut into frames and written a batch at a time, which costs less than one by one.
 
     When the file cannot be written (full disk) it stops with one event and traffic goes on. Raises
     UserError when it cannot be created.
@@ -62,12 +55,6 @@ class Capture:
             raise UserError(f"cannot create capture file {path}: {error.strerror}") from error
         self._batch: list[_Sighting] = []
         self._octets = 0
-        self._error: OSError | None = None
-        self._thread: Thread | None = None
-        self._todo: SimpleQueue[list[_Sighting] | None] = SimpleQueue()
-        self._done: SimpleQueue[None] = SimpleQueue()
-        self._waiting = 0
-        """Batches that the thread has and has not reported to be done."""
 
     def tap(self, name: str) -> "CaptureTap":
         """Add an interface ``name``; it can watch a port or be fed by anything else."""
@@ -94,28 +81,20 @@ class Capture:
         self._batch.append((tap, self._clock(), way, traffic))
         self._octets += traffic.octets + _OBJECT
         if self._octets >= BATCH:
-            self._hand_over()
+            self._write()
 
     def flush(self) -> None:
         """Write out what is held back, for those who look while the capture runs."""
-        self._wait(0)
+        self._write()
         if self._writer is not None:
-            self._write(self._writer, self._batch)
-        self._forget()
-        if self._error is None and self._writer is not None:
             try:
                 self._writer.flush()
             except OSError as error:
-                self._error = error
-        self._check()
+                self._stop(error)
 
     def close(self) -> None:
         """Write out and close; nothing is taken from now on."""
         self.flush()
-        if self._thread is not None:
-            self._todo.put(None)
-            self._thread.join()
-            self._thread = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -123,51 +102,21 @@ class Capture:
     def _interface(self, name: str, description: str = "") -> int:
         return self._writer.add_interface(name, description) if self._writer else 0
 
-    def _hand_over(self) -> None:
-        """Let the thread write the batch, as soon as it is not too far behind."""
-        if self._thread is None:
-            self._thread = Thread(target=self._work, name="capture", daemon=True)
-            self._thread.start()
-        self._todo.put(self._batch)
-        self._waiting += 1
-        self._forget()
-        self._wait(BATCHES)
-        self._check()
-
-    def _forget(self) -> None:
-        self._batch = []
-        self._octets = 0
-
-    def _wait(self, most: int) -> None:
-        """Until the thread has ``most`` batches to do."""
-        while self._waiting > most:
-            self._done.get()
-            self._waiting -= 1
-
-    def _work(self) -> None:
-        """What the thread does."""
-        while (batch := self._todo.get()) is not None:
-            if self._writer is not None:
-                self._write(self._writer, batch)
-            self._done.put(None)
-
-    def _write(self, writer: PcapngWriter, batch: list[_Sighting]) -> None:
-        """Write a batch, unless something went wrong before."""
-        if self._error is None:
+    def _write(self) -> None:
+        """Write the batch."""
+        batch, self._batch, self._octets = self._batch, [], 0
+        if self._writer is not None:
             try:
                 for tap, time, way, traffic in batch:
-                    tap.write(writer, time, way, traffic)
+                    tap.write(self._writer, time, way, traffic)
             except OSError as error:
-                self._error = error
+                self._stop(error)
 
-    def _check(self) -> None:
-        """Stop if something went wrong."""
-        if self._error is not None and self._writer is not None:
-            self._wait(0)
-            self._writer.abandon()
-            self._writer = None
-            reason = self._error.strerror or str(self._error)
-            self._tracer.emit(CaptureStopped(str(self.path), reason))
+    def _stop(self, error: OSError) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abandon()
+        self._tracer.emit(CaptureStopped(str(self.path), error.strerror or str(error)))
 
 
 class CaptureTap:
@@ -205,7 +154,7 @@ class ClearTap(CaptureTap):
 
     def saw(self, way: Way, traffic: Traffic) -> None:
         """See ``Watcher.saw``; what comes in is still encrypted here."""
-        self._capture.frames += traffic.count * way  # IN is 1, OUT goes to both interfaces
+        self._capture.frames += traffic.count * (2 if way is Way.OUT else 1)
         self._capture.take(self, way, traffic)
 
     def write(self, writer: PcapngWriter, time: int, way: Way, traffic: Traffic) -> None:
@@ -253,8 +202,8 @@ def _write(
                 body = np.frombuffer(clear, np.uint8, many * step).reshape(many, step)
                 layers[1] = (interfaces[1], [rows[:, :at], body, rows[:, at + step :]])
                 clear = clear[many * step :]
-            writer.packets(layers, time, way, said[:many])
+            writer.packets(layers, time, way, said)
     for interface in interfaces:
-        writer.packet(interface, time, last, way, said[-1] if said else "")
+        writer.packet(interface, time, last, way, said[-1][0] if said else "")
         if clear is not None:
             last = b"".join((last[:at], clear, last[at + len(clear) :]))

@@ -6,8 +6,8 @@ from nicmodel.frame import Origin
 _CONTEXTS = {"SQ": "TIS", "RQ": "TIR"}
 
 
-def comments(origin: Origin, count: int) -> list[str]:
-    """A sentence on each of ``count`` frames.
+def comments(origin: Origin, count: int) -> list[tuple[str, int]]:
+    """Sentences on ``count`` frames in order, and how many frames in a row each is for.
 
     "SQ 0x12 WQE 7 TIS 0x3, records 4-5: encrypted": the bytes of the frame are of these records.
     """
@@ -15,22 +15,27 @@ def comments(origin: Origin, count: int) -> list[str]:
     if origin.number is not None:
         head = f"{origin.queue} {origin.number:#x} WQE {origin.wqe} {head}"
     step = origin.step
-    said: list[str] = []
-    here: list[int] = []  # records of the frame that comes next
+    said: list[tuple[str, int]] = []
+    frame = 0  # the one that comes next
+    here: list[int] = []  # its records
     for part in origin.records:
         first, last = part.start // step, min((part.end - 1) // step, count - 1)
-        if first > len(said):
-            said.append(head + _which(here) + tail)
-            said += [head + tail] * (first - len(said))
-            here = []
+        if first > frame:
+            said.append((head + _which(here) + tail, 1))
+            if first > frame + 1:
+                said.append((head + tail, first - frame - 1))
+            frame, here = first, []
         here.append(part.number)
-        if last > len(said):
-            said.append(head + _which(here) + tail)
+        if last > frame:
+            said.append((head + _which(here) + tail, 1))
             here = [part.number]
-            said += [head + _which(here) + tail] * (last - len(said))
-    if len(said) < count:
-        said.append(head + _which(here) + tail)
-        said += [head + tail] * (count - len(said))
+            if last > frame + 1:
+                said.append((head + _which(here) + tail, last - frame - 1))
+            frame = last
+    if frame < count:
+        said.append((head + _which(here) + tail, 1))
+        if frame + 1 < count:
+            said.append((head + tail, count - frame - 1))
     return said
 
 

@@ -51,6 +51,9 @@ _FLAGS = {way: OPTION.pack(EPB_FLAGS, 4) + _LENGTH.pack(way) + _END for way in W
 Data = bytes | bytearray | memoryview
 Bytes = npt.NDArray[np.uint8]
 
+Comment = tuple[str, int]
+"""A text, and for how many frames in a row it is."""
+
 Layer = tuple[int, Sequence[Bytes]]
 """Number of an interface, and columns of shape (n, width) that side by side are n frames."""
 
@@ -101,16 +104,18 @@ class PcapngWriter:
         self._room(length).data[:] = b"".join((head, data, tail))
 
     def packets(
-        self, layers: Sequence[Layer], time: int, way: Way, comments: Sequence[str] = ()
+        self, layers: Sequence[Layer], time: int, way: Way, comments: Sequence[Comment] = ()
     ) -> None:
         """Add n frames of one length to each of several interfaces, all seen at ``time``.
 
         The k-th ones of all interfaces follow each other. Frames have at most ``SNAPLEN`` bytes.
-        ``comments``: none, or one for each of the n frames, ASCII.
+        ``comments``: none, or those for each of the n frames and maybe more, ASCII.
         """
         count = len(layers[0][1][0])
         captured = sum([column.shape[1] for column in layers[0][1]])
-        widest = max(map(len, comments), default=0) + 3 & ~3
+        widest = max([len(text) for text, _ in comments], default=0) + 3 & ~3
+        texts = "".join([text.ljust(widest) * frames for text, frames in comments])
+        said = np.frombuffer(texts.encode("ascii", "replace"), np.uint8)
         tail = _tail(captured, way, " " * widest)
         length = _HEAD + captured + len(tail)
         high, low = time >> 32, time & 0xFFFFFFFF
@@ -134,9 +139,7 @@ class PcapngWriter:
             room[:, :, at:] = np.frombuffer(tail, np.uint8)
             if widest:
                 at += -captured % 4 + OPTION.size
-                texts = "".join([text.ljust(widest) for text in comments[rows]])
-                said = np.frombuffer(texts.encode("ascii", "replace"), np.uint8)
-                room[:, :, at : at + widest] = said.reshape(n, 1, widest)
+                room[:, :, at : at + widest] = said.reshape(-1, 1, widest)[rows]
 
     def flush(self) -> None:
         """Write out what is held back."""

@@ -18,6 +18,7 @@ from nicmodel.sanitizer.findings import (
     WentOnInSoftware,
     WrongRecordNumber,
 )
+from nicmodel.wire.comment import comments
 from tests.unit.offload.tls.records import sealed12
 from tests.unit.queues.tls import (
     KEY,
@@ -388,3 +389,27 @@ def test_stale_objects_are_not_taken_for_others(rig: Watched, sender: Sender) ->
     post_send(rig, sender.tisn, record(77, TEXT, iv=1234), seq=50000)
     sender.ring()
     assert rig.findings == []
+
+
+# what a capture says of the packet
+
+
+def test_verdict_on_a_packet_is_what_was_found(rig: Watched, sender: Sender) -> None:
+    rig.tls.origins = True
+    sender.packet(129, 258)
+    sender.ring()
+    good = rig.sent[-1].origin
+    assert good is not None
+    assert good.verdict == "encrypted"
+    index = sender.packet(258, 387, tisn=0)
+    sender.ring()
+    plain = rig.sent[-1].origin
+    assert plain is not None
+    assert comments(plain, 1) == [
+        (f"SQ 0x7 WQE {index} TIS {sender.tisn:#x}: not encrypted, found: plaintext", 1)
+    ]
+    sender.send(rig, sender.tisn, 516, 645, 1516)
+    sender.ring()
+    bad = rig.sent[-1].origin
+    assert bad is not None
+    assert bad.verdict == "encrypted, found: sequence"

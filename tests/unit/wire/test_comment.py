@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicmodel.frame import Origin, RecordPart
-from nicmodel.wire.comment import comments
+from nicmodel.wire.comment import comments as runs
+
+
+def comments(made: Origin, count: int) -> list[str]:
+    """One for each frame."""
+    return [text for text, frames in runs(made, count) for _ in range(frames)]
 
 
 def origin(step: int, *lengths: int, first: int = 5) -> Origin:
@@ -42,6 +47,7 @@ def test_every_frame_names_exactly_the_records_of_its_bytes(step: int, lengths: 
     made = origin(step, *lengths)
     owners = [part.number for part in made.records for _ in range(part.start, part.end)]
     said = comments(made, -(-len(owners) // step))
+    assert len(said) == -(-len(owners) // step)
     for number, text in enumerate(said):
         here = owners[number * step : (number + 1) * step]
         which = f"{here[0]}-{here[-1]}" if here[0] != here[-1] else f"{here[0]}"
