@@ -28,7 +28,7 @@ vm-test: setup ## Boot guests and test the NIC in them; results in build/results
 	$(PYTHON) -m pytest -p nicmodel.testbed.pytest_plugin tests/vm -q \
 		--tap-file build/results/vm.tap --junit-xml build/results/vm.xml $(vm_options)
 
-bench: setup ## Our NIC beside QEMU's e1000e, and the model alone; T=model|vm; results in build/bench
+bench: setup ## Our NIC beside QEMU's e1000e, and the model alone; T=model|vm|ktls; results in build/bench
 	$(PYTHON) -m tests.bench $(T)
 
 fuzz: setup ## Hostile input for 10 minutes

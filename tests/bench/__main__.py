@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make bench``: all measurements, or those of one part (``T=model``, ``T=vm``).
+"""``make bench``: all measurements, or those of one part (``T=model``, ``T=vm``, ``T=ktls``).
 
 Figures go to ``build/bench/results.json``, curves and flame graphs beside it.
 """
@@ -9,10 +9,10 @@ import sys
 
 from nicmodel.errors import UserError
 from nicmodel.testbed.errors import GuestError, Unavailable
-from tests.bench import model, vm
+from tests.bench import ktls, model, vm
 from tests.bench.report import report
 
-PARTS = {"model": model.run, "vm": vm.run}
+PARTS = {"model": model.run, "vm": vm.run, "ktls": ktls.run}
 
 
 def main() -> int:
