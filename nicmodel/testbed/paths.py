@@ -18,8 +18,8 @@ RUNS = BUILD / "runs"
 RESULTS = BUILD / "results"
 GUEST = CHECKOUT / "guest"
 
-SPACE_NEEDED = 2 << 30
-"""Bytes: the cache takes half of it, the QEMU source while it is configured the other half."""
+SPACE_NEEDED = 3 << 30
+"""Bytes: the cache takes two thirds of it, the QEMU source while it is configured the rest."""
 
 
 def cache_root() -> Path:

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable
 
 from nicmodel.testbed import driver
-from nicmodel.testbed.lab import Lab, LabOptions
+from nicmodel.testbed.lab import Lab
 from tests.bench.report import ROUNDS, Result
 from tests.vm.ktls import no_software, offload, talk
 from tests.vm.pair import Pair, boot_pair
@@ -22,19 +22,17 @@ OCTETS = 24 << 20
 DEVICE, SOFTWARE = True, False
 
 
-def run(options: LabOptions | None = None) -> list[Result]:
+def run(lab: Lab) -> list[Result]:
     """Boot two guests whose driver has TLS, measure; print each round."""
-    with Lab(options) as first:
-        lab = first.on(nic_driver=driver.TLS)
-        pair = boot_pair(lab, "ktls", capture=False)
-        for vm in (pair.a, pair.b):
-            vm.run("modprobe -a -q $(cat /sys/devices/system/cpu/modalias); modprobe gcm")
-        print(f"guests are up ({lab.acceleration.name}); {ROUNDS} rounds", flush=True)
-        return [
-            _compare("vm_ktls_tx", lambda by: _stream(pair, by, SOFTWARE)),
-            _compare("vm_ktls_tx_alone", lambda by: _stream(pair, by, SOFTWARE, discard=True)),
-            _compare("vm_ktls", lambda by: _stream(pair, by, by)),
-        ]
+    pair = boot_pair(lab.on(nic_driver=driver.TLS), "ktls", capture=False)
+    for vm in (pair.a, pair.b):
+        vm.run("modprobe -a -q $(cat /sys/devices/system/cpu/modalias); modprobe gcm")
+    print(f"guests with TLS are up ({lab.acceleration.name}); {ROUNDS} rounds", flush=True)
+    return [
+        _compare("vm_ktls_tx", lambda by: _stream(pair, by, SOFTWARE)),
+        _compare("vm_ktls_tx_alone", lambda by: _stream(pair, by, SOFTWARE, discard=True)),
+        _compare("vm_ktls", lambda by: _stream(pair, by, by)),
+    ]
 
 
 def _compare(name: str, measure: Callable[[bool], float]) -> Result:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nicmodel.testbed.domain import End, ModelNic, PeerModel, PeerNic, VmSpec
-from nicmodel.testbed.lab import Lab, LabOptions
+from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.paths import plugin
 from nicmodel.testbed.vm import Vm
 from tests.bench.cpu import PARTS, used
@@ -36,55 +36,57 @@ Measure = Callable[[str], float]
 """Measures over the network whose first three bytes it is given."""
 
 
-def run(options: LabOptions | None = None) -> list[Result]:
+def run(lab: Lab) -> list[Result]:
     """Boot two guests with all NICs, measure; print each round."""
-    with Lab(options) as lab:
-        sockets = {name: lab.scratch / f"{name}.sock" for name in _ENDS}
-        model = lab.model(
-            {
-                "nic": [
-                    {"name": name, "socket": str(sockets[name]), "mac": f"02:00:00:00:00:0{i}"}
-                    for i, name in enumerate(_ENDS, 1)
-                ],
-            }
-        )
-        a, b = lab.boot(*(_guest(lab, name, sockets[name]) for name in _ENDS))
-        print(f"guests are up ({lab.acceleration.name}); {ROUNDS} rounds", flush=True)
-        for number, vm in enumerate((a, b), 1):
-            for interface, net in _NETS.items():
-                vm.run(f"ip addr add {net}.{number}/24 dev {interface}; ip link set {interface} up")
-        for vm in (a, b):
-            for interface in _NETS:
-                vm.wait_until(f"grep -q 1 /sys/class/net/{interface}/carrier")
-        b.start("iperf3 -s")
-        for net in _NETS.values():
-            a.run(f"ping -c 1 -W 1 -w 20 {net}.2", timeout=40)
-        shares: dict[str, dict[str, float]] = {}
+    sockets = {name: lab.scratch / f"{name}.sock" for name in _ENDS}
+    model = lab.model(
+        {
+            "nic": [
+                {"name": name, "socket": str(sockets[name]), "mac": f"02:00:00:00:00:0{i}"}
+                for i, name in enumerate(_ENDS, 1)
+            ],
+        }
+    )
+    a, b = lab.boot(*(_guest(lab, name, sockets[name]) for name in _ENDS))
+    print(f"guests are up ({lab.acceleration.name}); {ROUNDS} rounds", flush=True)
+    for number, vm in enumerate((a, b), 1):
+        for interface, net in _NETS.items():
+            vm.run(f"ip addr add {net}.{number}/24 dev {interface}; ip link set {interface} up")
+    for vm in (a, b):
+        for interface in _NETS:
+            vm.wait_until(f"grep -q 1 /sys/class/net/{interface}/carrier")
+    b.start("iperf3 -s")
+    for net in _NETS.values():
+        a.run(f"ping -c 1 -W 1 -w 20 {net}.2", timeout=40)
+    shares: dict[str, dict[str, float]] = {}
 
-        def share(interface: str, measure: Measure) -> Measure:
-            """Do ``measure``, and note whose CPU time went into it."""
+    def share(interface: str, measure: Measure) -> Measure:
+        """Do ``measure``, and note whose CPU time went into it."""
 
-            def measured(net: str) -> float:
-                before = used(lab, model)
-                found = measure(net)
-                spent = shares.setdefault(interface, dict.fromkeys(PARTS, 0.0))
-                for part, seconds in used(lab, model).items():
-                    spent[part] += seconds - before[part]
-                return found
+        def measured(net: str) -> float:
+            before = used(lab, model)
+            found = measure(net)
+            spent = shares.setdefault(interface, dict.fromkeys(PARTS, 0.0))
+            for part, seconds in used(lab, model).items():
+                spent[part] += seconds - before[part]
+            return found
 
-            return measured
+        return measured
 
-        def stream(*options: str) -> dict[str, Measure]:
-            return {nic: share(nic, lambda net: _tcp(a, net, *options)) for nic in _NETS}
+    def stream(*options: str) -> dict[str, Measure]:
+        return {nic: share(nic, lambda net: _tcp(a, net, *options)) for nic in _NETS}
 
-        results = _compare("vm_tcp_stream", "Mbit/s", stream())
-        results += _compare("vm_tcp_stream_reverse", "Mbit/s", stream("-R"))
-        time_goes(shares, "TCP streams")
-        ping: Measure = partial(_ping, a)
-        small: Measure = partial(_udp, a)
-        results += _compare("vm_ping_rtt", "us", dict.fromkeys((OURS, PEER), ping))
-        results += _compare("vm_udp_small", "packets/s", dict.fromkeys((OURS, PEER), small))
-        return results
+    results = _compare("vm_tcp_stream", "Mbit/s", stream())
+    results += _compare("vm_tcp_stream_reverse", "Mbit/s", stream("-R"))
+    time_goes(shares, "TCP streams")
+    ping: Measure = partial(_ping, a)
+    small: Measure = partial(_udp, a)
+    results += _compare("vm_ping_rtt", "us", dict.fromkeys((OURS, PEER), ping))
+    results += _compare("vm_udp_small", "packets/s", dict.fromkeys((OURS, PEER), small))
+    for vm in (a, b):
+        vm.destroy()  # whoever measures next has the machine alone
+    model.stop()
+    return results
 
 
 def _guest(lab: Lab, name: str, socket: Path) -> VmSpec:
