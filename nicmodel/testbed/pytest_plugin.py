@@ -47,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Put the options into one object; make the reporter."""
     config.addinivalue_line("markers", "matrix: runs on a second series of kernels too")
     config.addinivalue_line(
+        "markers", "findings: the sanitizer may find something, the test says what"
+    )
+    config.addinivalue_line(
         "markers", "kernel_faults(*kinds): the guests' kernels may report faults of these kinds"
     )
     seed = config.getoption("--seed")

@@ -19,6 +19,7 @@ from nicmodel.testbed.vm import Vm
 from tests.vm.pair import Pair, boot_pair
 
 LAB = pytest.StashKey[Lab]()
+PAIRS = pytest.StashKey[list[Pair]]()
 PairMaker = Callable[..., AbstractContextManager[Pair]]
 
 
@@ -85,8 +86,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 class Captures:
     """What the NIC processes of this run have left: capture files and exit statuses."""
 
-    def __init__(self) -> None:
-        self._pairs: list[Pair] = []
+    def __init__(self, pairs: list[Pair]) -> None:
+        self._pairs = pairs
         self._statuses: dict[int, int] = {}
 
     def add(self, pair: Pair) -> None:
@@ -114,11 +115,12 @@ class Captures:
 
 
 @pytest.fixture(scope="session")
-def captures(lab: Lab) -> Iterator[Captures]:
+def captures(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Captures]:
     """All captures with one kernel; in the end every pair ends."""
-    made = Captures()
+    made = Captures(request.config.stash.setdefault(PAIRS, []))
     yield made
     made.closed()
+    del request.config.stash[PAIRS]
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +139,7 @@ def make_pair(lab: Lab, captures: Captures) -> PairMaker:
     return make
 
 
-def _revive(pair: Pair) -> None:
+def revive(pair: Pair) -> None:
     """Boot anew what died, and bring the interfaces to where every test starts."""
     if not pair.model.running():
         pair.model.start()
@@ -187,7 +189,7 @@ def _ktls_pair(tls_lab: Lab, captures: Captures) -> Pair:
 @pytest.fixture
 def erring_ktls_pair(_ktls_pair: Pair) -> Pair:
     """Shared guests with TLS offload, alive and connected; their stacks may count errors."""
-    _revive(_ktls_pair)
+    revive(_ktls_pair)
     return _ktls_pair
 
 
@@ -204,7 +206,7 @@ def ktls_pair(erring_ktls_pair: Pair) -> Iterator[Pair]:
 @pytest.fixture
 def erring(_pair: Pair) -> Pair:
     """The shared guests, alive and connected; their stacks may count errors."""
-    _revive(_pair)
+    revive(_pair)
     return _pair
 
 
@@ -235,18 +237,32 @@ def wide(make_pair: PairMaker) -> Iterator[Pair]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Fail the test during which a guest kernel reported a fault, with what it reported."""
+    """Fail the test during which a guest kernel reported a fault, with what it reported.
+
+    Also where TLS is offloaded and the sanitizer found something: all traffic is to be healthy,
+    unless the test is marked ``findings``.
+    """
     try:
         result = yield
     except BaseException:
         for name, fault in _new_faults(item):
             item.add_report_section("call", f"kernel of guest {name}", fault.text)
+        for pair in _tls_pairs(item):
+            for one in pair.new_findings()[:20]:
+                item.add_report_section("call", "the sanitizer", one["sentence"])
         raise
     found = _new_faults(item)
     if found:
         text = "\n\n".join(f"guest {name}: {fault.kind}\n{fault.text}" for name, fault in found)
         pytest.fail(text, pytrace=False)
+    sentences = [one["sentence"] for pair in _tls_pairs(item) for one in pair.new_findings()]
+    if sentences and item.get_closest_marker("findings") is None:
+        pytest.fail("the sanitizer found\n" + "\n".join(sentences[:20]), pytrace=False)
     return result
+
+
+def _tls_pairs(item: pytest.Item) -> list[Pair]:
+    return [pair for pair in item.config.stash.get(PAIRS, []) if pair.lab.driver.debug is not None]
 
 
 def _new_faults(item: pytest.Item) -> list[tuple[str, KernelFault]]:

@@ -30,6 +30,8 @@ class Pair:
     captures: list[Path]
     mtu: int = 1500
     macs: dict[str, str] = field(default_factory=dict)
+    read: int = 0
+    """Bytes of the file of events that were looked at for findings."""
 
     def number(self, vm: Vm) -> int:
         """1 for a, 2 for b."""
@@ -92,6 +94,16 @@ class Pair:
         """The model's events of one class so far."""
         lines = self.model.events.read_text().splitlines()
         return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def new_findings(self) -> list[dict[str, Any]]:
+        """What the sanitizer has found since the last call."""
+        with self.model.events.open() as lines:
+            lines.seek(self.read)
+            text = lines.read()
+        whole = text.rpartition("\n")[0]
+        self.read += len(whole.encode()) + 1 if whole else 0
+        events = map(json.loads, whole.splitlines())
+        return [event for event in events if event["severity"] == "finding"]
 
     def errors(self) -> dict[str, dict[str, int]]:
         """What the guests' stacks count as errors, by guest; empty when all is well."""
