@@ -37,6 +37,9 @@ from nicmodel.wire.tap import HostTap, open_tap
 FLUSH_SECONDS = 1.0
 """How long a captured frame may be missing from its file."""
 
+FROZEN, THAWED = "frozen: ", "thawed"
+"""How lines on stdout begin that say what the sanitizer's policy ``freeze`` does."""
+
 HOW_TO_DEBUG = (
     "the NICs stand still until 'nicmodel thaw'; in the monitor of a guest's QEMU write 'stop' and "
     "'gdbserver tcp:127.0.0.1:1234', then: gdb vmlinux -ex 'target remote 127.0.0.1:1234'"
@@ -215,7 +218,7 @@ class Network:
         for nic in self.nics.values():
             nic.freeze()
         self.frozen = f"{name}: {finding.sentence()}"
-        _say(f"frozen: {self.frozen}")
+        _say(f"{FROZEN}{self.frozen}")
         _say(HOW_TO_DEBUG)
 
     def _thaw(self, request: Entry) -> dict[str, Any]:
@@ -224,6 +227,7 @@ class Network:
         self.frozen = None
         for nic in self.nics.values():
             nic.thaw()
+        _say(THAWED)
         return {}
 
     def verbs(self) -> dict[str, Verb]:

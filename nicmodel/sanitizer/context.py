@@ -27,10 +27,11 @@ class Position:
 class Context:
     """One TIS.
 
-    ``dekn`` is None while it has no key that exists. ``sqn``: who used it last; ``other``: another
-    queue that has used it since the last progress parameters. ``offset``: explicit nonce less
-    record number, 64 bit, the same for all records of one key object. ``next_sn``: TCP sequence of
-    the byte that it expects, None until a packet says it. ``epoch``: that of the run when the
+    ``dekn`` is None while it has no key that exists. ``sqn``: who used it last.
+    ``given``: what static parameters have brought, ``cipher``: what is in force since the progress
+    parameters after them. ``offset``: explicit nonce less record number, 64 bit, the same for all
+    records of one key object. ``next_sn``: TCP sequence of the byte that it expects, None until a
+    packet says it. ``epoch``: that of the run when the
     progress parameters came (``Sanitizer``). ``quiet``: it is known to stand at the wrong place,
     until it gets parameters again. ``reused``: the nonce that was reported last.
     """
@@ -38,9 +39,9 @@ class Context:
     tisn: int
     dekn: int | None = None
     cipher: RecordCipher | None = None
+    given: RecordCipher | None = None
     initial: int = 0
     sqn: int | None = None
-    other: int | None = None
     offset: int | None = None
     started: bool = False
     pending: bool = False
@@ -67,11 +68,11 @@ class Context:
         """New static parameters; is it another key than before?"""
         self.pending = True
         self.initial = params.initial_record_number
-        same = self.cipher is not None and self.cipher.digest == cipher.digest
+        same = self.given is not None and self.given.digest == cipher.digest
+        self.given = cipher
         if same and self.dekn == params.dek_index:
             return False
         self.dekn = params.dek_index
-        self.cipher = cipher
         self.offset = None
         self.started = False
         self.stood = None
@@ -88,10 +89,11 @@ class Context:
         known = self.started and not self.quiet and self.epoch == epoch and self.fed > 0
         self.stood = self.position if known else None
         resync, self.started = self.started, True
+        self.cipher = self.given
         self.pending = self.quiet = self.checked = False
         self.reused = b""
         self.epoch = epoch
-        self.other = self.next_sn = self.first_sn = None
+        self.next_sn = self.first_sn = None
         self.fed = self.ended = self.dumped = 0
         self.number = self.initial
         if not resync:

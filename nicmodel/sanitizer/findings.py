@@ -224,19 +224,14 @@ class SecondQueue(Finding):
 
     KIND: ClassVar[Kind] = Kind.OBJECT
     other_sqn: int
-    other_wqe: int | None
+    other_wqe: int
 
     def what(self) -> str:
         """See ``Finding.what``."""
-        other = f"SQ {self.other_sqn:#x}"
-        when = (
-            f"after {other} has moved it on, and does not set it up here"
-            if self.other_wqe is None
-            else f"while WQE {self.other_wqe:#x} of {other} for the same context still waits"
-        )
         return (
-            f"the WQE uses the context {when}; there is no order between queues, so what the "
-            "context expects when this is executed is a matter of luck"
+            f"the WQE uses the context while WQE {self.other_wqe:#x} of SQ {self.other_sqn:#x} for "
+            "the same context still waits; there is no order between queues, so what the context "
+            "expects when this is executed is a matter of luck"
         )
 
 

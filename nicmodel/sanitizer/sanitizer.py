@@ -41,7 +41,7 @@ from nicmodel.sanitizer.findings import (
 )
 from nicmodel.sanitizer.ledger import NonceLedger, Reuse
 from nicmodel.sanitizer.options import SanitizerOptions
-from nicmodel.sanitizer.sentinel import Flow, Judgement, Sentinel
+from nicmodel.sanitizer.sentinel import Flow, Judgement, Plain, Sentinel
 from nicmodel.spec.tls import TlsStaticParams, TlsVersion
 from nicmodel.spec.wqe import WqeOpcode
 from nicmodel.trace.events import CommandDone, DoorbellIgnored, QueueError
@@ -96,7 +96,6 @@ class Sanitizer:
         self._untried = 0
         self._refused: Use | None = None
         self._injected = False
-        self._sending: tuple[int, int] | None = None
         self._said: dict[Kind, int | None] = {}
         """What was found of the packet that is being sent, and the TIS."""
 
@@ -117,20 +116,19 @@ class Sanitizer:
                 traffic.origin = replace(traffic.origin, verdict=verdict)
         elif self.sentinel.flows:
             self._said = {}
-            self._sending = sq.config.sqn, sq.index
-            self.sentinel.plain(traffic)
+            self.sentinel.plain(traffic, sq.config.sqn, sq.index)
             if self._said:
                 tisn = next(iter(self._said.values()))
                 verdict = f"not encrypted, found: {', '.join(self._said)}"
-                traffic.origin = Origin("SQ", *self._sending, tisn or 0, (), verdict, 0, 0)
+                traffic.origin = Origin(
+                    "SQ", sq.config.sqn, sq.index, tisn or 0, (), verdict, 0, 0
+                )
 
-    def _judged(self, judgement: Judgement) -> None:
+    def _judged(self, judgement: Judgement, sent: Plain) -> None:
         flow = judgement.flow
-        assert self._sending is not None
-        sqn, wqe = self._sending
         where: dict[str, Any] = {
-            "sqn": sqn,
-            "wqe": wqe,
+            "sqn": sent.sqn,
+            "wqe": sent.wqe,
             "tisn": flow.tisn,
             "dek": flow.dekn,
             "record": judgement.number,
@@ -147,7 +145,7 @@ class Sanitizer:
 
     def static_params(self, use: Use, params: TlsStaticParams, cipher: RecordCipher) -> None:
         """See ``TlsWatch``."""
-        context = self._used(use)
+        context = self._context(use)
         old = context.dekn
         accounts = self.accounts
         accounts.params_octets += STATIC_OCTETS
@@ -155,6 +153,7 @@ class Sanitizer:
             self._release(context.tisn, old)
             self._of_dek.setdefault(params.dek_index, set()).add(context.tisn)
             self._occupancy(+1)
+        self._used(use)
         self._check_limits(use)
 
     def progress_params(self, use: Use) -> None:
@@ -313,21 +312,24 @@ class Sanitizer:
 
     # checks
 
-    def _used(self, use: Use) -> Context:
-        """The context; is another queue in the middle of using it?"""
+    def _context(self, use: Use) -> Context:
         context = self._contexts.get(use.tisn)
         if context is None:
             context = self._contexts[use.tisn] = Context(use.tisn)
+        return context
+
+    def _used(self, use: Use) -> Context:
+        """The context; is another queue in the middle of using it?"""
+        context = self._context(use)
         if context.sqn != use.sqn:
             before, context.sqn = context.sqn, use.sqn
             if before is not None:
-                context.other = before
                 found = self._waits({use.tisn}, but=use.sqn)
                 if found is not None and not context.quiet:
                     self._second_queue(use, context, *found[:2])
         return context
 
-    def _second_queue(self, use: Use, context: Context, sqn: int, wqe: int | None) -> None:
+    def _second_queue(self, use: Use, context: Context, sqn: int, wqe: int) -> None:
         context.quiet = True
         self._find(SecondQueue(other_sqn=sqn, other_wqe=wqe, **self._where(use, context)))
 
@@ -350,11 +352,15 @@ class Sanitizer:
         found = self._waits({use.tisn}, but=use.sqn)
         if found is not None:
             self._second_queue(use, context, *found[:2])
-        elif context.other is not None:
-            self._second_queue(use, context, context.other, None)
+            return
+        context.quiet = True
+        assert context.next_sn is not None
+        flow = context.flow
+        plain = None if flow is None else flow.plain
+        if flow is not None and plain is not None and plain.sn == context.next_sn:
+            # whoever encrypts in software does not come back to the engine
+            self._judged(Judgement(flow, False, context.number, plain.sn, plain.octets), plain)
         else:
-            context.quiet = True
-            assert context.next_sn is not None
             where = self._where(use, context)
             self._find(MissingResync(expected_tcp_sn=context.next_sn, tcp_sn=sn, **where))
 
@@ -414,8 +420,7 @@ class Sanitizer:
         return self.ledger.look(context.cipher.digest, record)
 
     def _reused(self, use: Use, context: Context, record: Record, reuse: Reuse | None) -> None:
-        # the nonce may be what a context at the wrong place read somewhere in the data
-        if reuse is None or context.quiet or context.reused == record.nonce:
+        if reuse is None or context.reused == record.nonce:
             return
         context.reused = record.nonce
         version = context.cipher.version if context.cipher is not None else None

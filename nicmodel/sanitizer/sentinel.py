@@ -43,11 +43,22 @@ _LONG = 1 << 30
 
 
 @dataclass(slots=True)
+class Plain:
+    """``octets`` from TCP sequence ``sn`` on that left without TIS by WQE ``wqe`` of ``sqn``."""
+
+    sqn: int
+    wqe: int
+    sn: int
+    octets: int
+
+
+@dataclass(slots=True)
 class Flow:
     """A connection that was offloaded: ``start`` is the TCP sequence of its first record.
 
     ``starts``: number of the record that begins at a TCP sequence. ``text`` is what was put
-    together of record ``number``, up to TCP sequence ``at``.
+    together of record ``number``, up to TCP sequence ``at``. ``plain`` is the first that left
+    without TIS since the engine was used last.
     """
 
     key: bytes
@@ -59,6 +70,7 @@ class Flow:
     at: int | None = None
     number: int = 0
     text: bytearray = field(default_factory=bytearray)
+    plain: Plain | None = None
     reported: set[bool] = field(default_factory=set)
     """Which judgements were told since the engine was used last."""
 
@@ -72,6 +84,7 @@ class Flow:
     def sent(self, sn: int) -> None:
         """The engine has encrypted up to ``sn``."""
         self.reported.clear()
+        self.plain = None
         self.at = None
         self.text.clear()
         if (sn - self.start) & MASK > _LONG:
@@ -92,12 +105,13 @@ class Judgement:
 class Sentinel:
     """Of one NIC; ``judge`` is told of the first record each time that a flow leaves the engine."""
 
-    def __init__(self, accounts: Accounts, judge: Callable[[Judgement], None]) -> None:
+    def __init__(self, accounts: Accounts, judge: Callable[[Judgement, Plain], None]) -> None:
         self.flows: OrderedDict[bytes, Flow] = OrderedDict()
         self.forgotten = 0
         self._accounts = accounts
         self._judge = judge
         self._assembling: OrderedDict[bytes, Flow] = OrderedDict()
+        self._place = 0, 0
 
     def offloaded(self, flow: Flow) -> None:
         """A connection has got a context."""
@@ -107,14 +121,15 @@ class Sentinel:
             self.flows.popitem(last=False)
             self.forgotten += 1
 
-    def plain(self, traffic: Traffic) -> None:
-        """Traffic leaves that did not pass the engine; there are flows."""
+    def plain(self, traffic: Traffic, sqn: int, wqe: int) -> None:
+        """Traffic of WQE ``wqe`` leaves that did not pass the engine; there are flows."""
         head = traffic.data if isinstance(traffic, Frame) else traffic.head
         found = connection(head, traffic.length)
         flow = self.flows.get(found[0]) if found is not None else None
         if found is None or flow is None:
             return
         tcp_at = found[1]
+        self._place = sqn, wqe
         if isinstance(traffic, Frame):
             self._packet(flow, traffic.data, tcp_at)
         else:
@@ -129,6 +144,8 @@ class Sentinel:
             return
         if not len(payload) or before(sn + len(payload) & MASK, flow.start):
             return
+        if flow.plain is None:
+            flow.plain = Plain(*self._place, sn, len(payload))
         if sn != flow.at:
             self._drop(flow)
             start = _first(flow.starts, sn, len(payload))
@@ -183,7 +200,9 @@ class Sentinel:
             flow.reported.add(genuine)
             assert flow.at is not None
             sn = flow.at - len(flow.text) & MASK
-            self._judge(Judgement(flow, genuine, flow.number, sn, octets))
+            self._judge(
+                Judgement(flow, genuine, flow.number, sn, octets), Plain(*self._place, sn, octets)
+            )
 
 
 def _first(starts: dict[int, int], sn: int, length: int) -> int | None:

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import libvirt
 
+from nicmodel.serve import FROZEN, THAWED
 from nicmodel.testbed import accel, driver, hypervisor, image, kernel, leftovers
 from nicmodel.testbed.accel import Acceleration, Choice
 from nicmodel.testbed.domain import Boot, VmSpec, domain_xml
@@ -141,10 +142,30 @@ class Lab:
         path = self.scratch / f"{name}.topology.json"
         path.write_text(json.dumps(topology, indent=1))
         control = self.scratch / f"{name}.control"
-        process = ModelProcess(path, self.folder, control, name=name, options=options)
+        process = ModelProcess(
+            path, self.folder, control, name=name, options=options, hear=self._hear
+        )
         self._stack.callback(process.stop)
         process.start()
         return process
+
+    def _hear(self, line: str) -> None:
+        """The NIC process says something; the guests stand still with its NICs."""
+        guests = [vm for vm in self.guests() if vm.alive]
+        if line == THAWED:
+            for vm in guests:
+                vm.thaw()
+        elif line.startswith(FROZEN):
+            print(line, flush=True)
+            for vm in guests:
+                stub = self.debugger(vm)
+                vm.freeze(stub)
+                print(f"guest {vm.name}: gdb vmlinux -ex 'target remote {stub}'", flush=True)
+            print("nicmodel thaw lets them go on", flush=True)
+
+    def debugger(self, vm: Vm) -> Path:
+        """Where the gdb stub of a frozen guest listens."""
+        return self.scratch / f"{vm.name}.gdb"
 
     def host_network(self, name: str, **settings: Any) -> HostNetwork:
         """Make a namespace with a tap; its name has the lab's token before ``name``."""

@@ -6,8 +6,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nicmodel.control import Control
@@ -22,7 +23,8 @@ class ModelProcess:
     """``nicmodel serve`` with a topology file; its line ``ready`` on stdout says that it listens.
 
     Its typed events go to ``NAME.jsonl`` and its errors to ``NAME.stderr`` in the run's folder.
-    ``control`` asks it, at the socket of that path.
+    ``control`` asks it, at the socket of that path. ``hear`` gets each line that it says later, in
+    a thread of its own.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class ModelProcess:
         *,
         name: str = "model",
         options: Sequence[str] = (),
+        hear: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.control = Control(control)
         self.events = folder / f"{name}.jsonl"
@@ -43,6 +46,8 @@ class ModelProcess:
             *("--control", str(control), *options),
         ]
         self._child: subprocess.Popen[bytes] | None = None
+        self._hear = hear
+        self._listener: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it and wait for its ready line."""
@@ -57,6 +62,8 @@ class ModelProcess:
                 start_new_session=True,  # Ctrl-C is for the owner, who ends it after the guests
             )
         self._wait_ready(self._child)
+        self._listener = threading.Thread(target=self._listen, args=(self._child,), daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -90,10 +97,18 @@ class ModelProcess:
         except subprocess.TimeoutExpired:
             self._child.kill()
             status = self._child.wait()
+        if self._listener is not None:
+            self._listener.join(STOP_SECONDS)
+            self._listener = None
         if self._child.stdout:
             self._child.stdout.close()
         self._child = None
         return status
+
+    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            self._hear(line.decode(errors="replace").rstrip())
 
     def _wait_ready(self, child: "subprocess.Popen[bytes]") -> None:
         assert child.stdout is not None

@@ -4,10 +4,12 @@
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 
 from nicmodel.testbed.agent import Agent, Completed, GuestProcess
 from nicmodel.testbed.console import Console, KernelFault
@@ -97,6 +99,26 @@ class Vm:
     def faults(self) -> list[KernelFault]:
         """Return the kernel faults on the console since the last mark (or power-on)."""
         return self.console.faults()
+
+    def freeze(self, debugger: Path) -> None:
+        """Stop the guest where it is; QEMU's gdb stub listens on the socket ``debugger``."""
+        self._domain.suspend()
+        self._monitor(f"gdbserver unix:{debugger},server=on,wait=off")
+
+    @property
+    def frozen(self) -> bool:
+        """Say whether it stands still."""
+        return bool(self._domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+    def thaw(self) -> None:
+        """Let a frozen guest go on, unless a debugger has done so."""
+        self._monitor("gdbserver none")
+        with suppress(libvirt.libvirtError):  # it runs already
+            self._domain.resume()
+
+    def _monitor(self, command: str) -> None:
+        flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+        libvirt_qemu.qemuMonitorCommand(self._domain, command, flags)
 
     def reboot(self, timeout: float = BOOT_SECONDS) -> None:
         """Reboot the guest's kernel and wait until it is back."""

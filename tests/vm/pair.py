@@ -121,11 +121,12 @@ def boot_pair(
     capture: bool = True,
     show: bool = False,
     nic: dict[str, Any] | None = None,
+    sanitizer: dict[str, Any] | None = None,
 ) -> Pair:
     """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses.
 
     ``show``: captures have both sides of the crypto engine, and there are its keys beside them.
-    ``nic``: more keys of both NICs in the topology.
+    ``nic``: more keys of both NICs in the topology; ``sanitizer``: keys of that table.
     """
     names = [f"{name}a", f"{name}b"]
     order = sum(map(ord, name)) & 0xFF
@@ -135,6 +136,7 @@ def boot_pair(
     captures = [lab.folder / f"{guest}.pcapng" for guest in names] if capture else []
     topology: dict[str, Any] = {
         "run": {"strict": True, "seed": lab.seed},
+        "sanitizer": sanitizer or {},
         "nic": [
             {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest], **(nic or {})}
             for guest in names

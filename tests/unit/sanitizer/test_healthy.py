@@ -11,6 +11,7 @@ from tests.unit.queues.tls import (
     KEY,
     SALT,
     TLS13,
+    add_dek,
     destroy_dek,
     headers,
     post_dump,
@@ -72,6 +73,24 @@ def test_tis_used_again(rig: Watched) -> None:
     assert rig.findings == []
     assert rig.sanitizer.accounts.contexts == 0
     assert rig.sanitizer.accounts.most_contexts == 1
+
+
+def test_record_that_a_closed_connection_left_behind(rig: Watched) -> None:
+    """It is given up when the TIS gets another key: its nonce was one of the old key."""
+    key = bytes(range(50, 66))
+    other = Sender(rig, tisn=tls_objects(rig)[0], dek=add_dek(rig, key))
+    other.write(b"x" * 100)
+    other.packet(0, 129)
+    closed = Sender(rig, start=3000)
+    closed.write(b"y" * 100)
+    closed.packet(0, 100)
+    closed.ring()
+    destroy_dek(rig, closed.dek)
+    again = Sender(rig, start=7000, iv=1 << 20, tisn=closed.tisn, dek=add_dek(rig, key))
+    again.write(b"z" * 100)
+    again.packet(0, 129)
+    again.ring()
+    assert [found.sentence() for found in rig.findings] == []
 
 
 def test_dump_only(rig: Watched) -> None:
