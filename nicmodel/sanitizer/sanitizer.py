@@ -120,9 +120,7 @@ class Sanitizer:
             if self._said:
                 tisn = next(iter(self._said.values()))
                 verdict = f"not encrypted, found: {', '.join(self._said)}"
-                traffic.origin = Origin(
-                    "SQ", sq.config.sqn, sq.index, tisn or 0, (), verdict, 0, 0
-                )
+                traffic.origin = Origin("SQ", sq.config.sqn, sq.index, tisn or 0, (), verdict, 0, 0)
 
     def _judged(self, judgement: Judgement, sent: Plain) -> None:
         flow = judgement.flow
@@ -357,9 +355,15 @@ class Sanitizer:
         assert context.next_sn is not None
         flow = context.flow
         plain = None if flow is None else flow.plain
-        if flow is not None and plain is not None and plain.sn == context.next_sn:
+        if (
+            flow is not None
+            and plain is not None
+            and (plain.sn, plain.end) == (context.next_sn, sn)
+            and True not in flow.reported
+        ):
             # whoever encrypts in software does not come back to the engine
-            self._judged(Judgement(flow, False, context.number, plain.sn, plain.octets), plain)
+            if False not in flow.reported:
+                self._judged(Judgement(flow, False, context.number, plain.sn, plain.octets), plain)
         else:
             where = self._where(use, context)
             self._find(MissingResync(expected_tcp_sn=context.next_sn, tcp_sn=sn, **where))

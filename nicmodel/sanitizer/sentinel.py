@@ -51,6 +51,11 @@ class Plain:
     sn: int
     octets: int
 
+    @property
+    def end(self) -> int:
+        """TCP sequence behind it."""
+        return self.sn + self.octets & MASK
+
 
 @dataclass(slots=True)
 class Flow:
@@ -146,6 +151,8 @@ class Sentinel:
             return
         if flow.plain is None:
             flow.plain = Plain(*self._place, sn, len(payload))
+        elif flow.plain.end == sn:
+            flow.plain.octets += len(payload)
         if sn != flow.at:
             self._drop(flow)
             start = _first(flow.starts, sn, len(payload))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -142,16 +143,17 @@ class Lab:
         path = self.scratch / f"{name}.topology.json"
         path.write_text(json.dumps(topology, indent=1))
         control = self.scratch / f"{name}.control"
+        names = {nic["name"] for nic in topology["nic"]}
         process = ModelProcess(
-            path, self.folder, control, name=name, options=options, hear=self._hear
+            path, self.folder, control, name=name, options=options, hear=partial(self._hear, names)
         )
         self._stack.callback(process.stop)
         process.start()
         return process
 
-    def _hear(self, line: str) -> None:
-        """The NIC process says something; the guests stand still with its NICs."""
-        guests = [vm for vm in self.guests() if vm.alive]
+    def _hear(self, names: set[str], line: str) -> None:
+        """The NIC process says something; the guests that its NICs are of stand still with them."""
+        guests = [vm for vm in self.guests() if vm.name in names and vm.alive]
         if line == THAWED:
             for vm in guests:
                 vm.thaw()

@@ -172,7 +172,7 @@ def test_freezing(tls_lab: Lab, captures: Captures, capfd: pytest.CaptureFixture
     captures.add(pair)
     with conversation(pair, send=MEBI) as (client, server):
         stub = tls_lab.debugger(pair.a)
-        wait_for(lambda: "target remote" in capfd.readouterr().out)
+        wait_for(lambda: "nicmodel thaw" in capfd.readouterr().out)
         frozen = pair.model.control.status()["frozen"]
         assert frozen.startswith("icea: resync: SQ")
         assert ask_debugger(stub, "?").startswith("T")
