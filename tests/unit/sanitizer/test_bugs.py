@@ -83,6 +83,18 @@ def test_second_queue_while_the_first_one_has_work(rig: Watched, sender: Sender)
     assert "no order between queues" in found.sentence()
 
 
+def test_second_queue_although_the_order_is_right(rig: Watched, sender: Sender) -> None:
+    """By luck: the WQE that waits in the first queue is for later bytes."""
+    waits = sender.send(rig, sender.tisn, 258, 387, 1258)
+    doorbell(rig)
+    other = OtherQueue(rig)
+    index = sender.send(other, sender.tisn, 129, 258, 1129)
+    other.ring()
+    found = only(rig, SecondQueue)
+    assert isinstance(found, SecondQueue)
+    assert (found.wqe, found.other_wqe) == (index, waits)
+
+
 def test_another_queue_when_the_first_one_is_done_is_right(rig: Watched, sender: Sender) -> None:
     """The stack may choose another queue once all before was completed (``ooo_okay``)."""
     sender.queue = OtherQueue(rig)
