@@ -13,14 +13,13 @@ from nicmodel.queues.tls_rx import Begun, Received
 from nicmodel.queues.tls_watch import TlsListener, Use
 from nicmodel.spec.tls import TlsStaticParams, TlsVersion
 from nicmodel.units import Dekn
-from nicmodel.wire.keyfile import Flow, FlowKey
+from nicmodel.wire.keyfile import SALT, Flow, FlowKey
 from nicmodel.wire.port import Way
 
 TellKey = Callable[[FlowKey], None]
 
 _SEQ = Struct(">HHI")
 """How a TCP header begins, and that of protocols with a TCP-shaped one: ports, sequence number."""
-_SALT = {TlsVersion.TLS_1_2: 4, TlsVersion.TLS_1_3: 12}
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class _Start:
             Flow(headers.ip_proto, headers.src_ip, sport, headers.dst_ip, dport),
             version,
             self.key,
-            (params.gcm_iv + params.implicit_iv)[: _SALT[version]],
+            (params.gcm_iv + params.implicit_iv)[: SALT[version]],
             params.initial_record_number,
             (first - self.octets if seq is None else seq) & 0xFFFFFFFF,
             context,

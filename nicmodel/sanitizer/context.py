@@ -27,13 +27,13 @@ class Position:
 class Context:
     """One TIS.
 
-    ``dekn`` is None while it has no key that exists. ``sqn``: who used it last.
-    ``given``: what static parameters have brought, ``cipher``: what is in force since the progress
-    parameters after them. ``offset``: explicit nonce less record number, 64 bit, the same for all
-    records of one key object. ``next_sn``: TCP sequence of the byte that it expects, None until a
-    packet says it. ``epoch``: that of the run when the
-    progress parameters came (``Sanitizer``). ``quiet``: it is known to stand at the wrong place,
-    until it gets parameters again. ``reused``: the nonce that was reported last.
+    ``dekn`` is None while it has no key that exists. ``sqn``: who used it last. ``given``: what
+    static parameters have brought, ``cipher``: what is in force since the progress parameters after
+    them. ``offset``: explicit nonce less record number, 64 bit, the same for all records of one key
+    object. ``next_sn``: TCP sequence of the byte that it expects, None until a packet says it.
+    ``epoch``: that of the run when the progress parameters came (``Sanitizer``). ``quiet``: it is
+    known to stand at the wrong place, until it gets parameters again. ``reused``: the nonce that
+    was reported last.
     """
 
     tisn: int

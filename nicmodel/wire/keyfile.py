@@ -34,7 +34,9 @@ from nicmodel.wire.events import CaptureStopped
 from nicmodel.wire.port import Way
 
 _VERSIONS = {"1.2": TlsVersion.TLS_1_2, "1.3": TlsVersion.TLS_1_3}
-_SALT = {TlsVersion.TLS_1_2: 4, TlsVersion.TLS_1_3: 12}
+SALT = {TlsVersion.TLS_1_2: 4, TlsVersion.TLS_1_3: 12}
+"""Bytes of ``FlowKey.salt``."""
+
 _CIPHERS = {"AES-128-GCM": 16, "AES-256-GCM": 32}
 _WAYS = {"out": Way.OUT, "in": Way.IN}
 _LONGEST = 1 << 16
@@ -123,7 +125,7 @@ class FlowKey:
             flow,
             version,
             _hex(entry, "key", key_size),
-            _hex(entry, "salt", _SALT[version]),
+            _hex(entry, "salt", SALT[version]),
             _whole(entry, "record", 64),
             _whole(entry, "seq", 32),
             _whole(entry, "context", 24),
