@@ -113,6 +113,10 @@ class Captures:
         self.closed()
         return {pair.a.name: self._statuses[id(pair)] for pair in self._pairs}
 
+    def meant_statuses(self) -> dict[str, int]:
+        """How they were to end."""
+        return {pair.a.name: pair.status for pair in self._pairs}
+
 
 @pytest.fixture(scope="session")
 def captures(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Captures]:

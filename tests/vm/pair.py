@@ -32,6 +32,8 @@ class Pair:
     macs: dict[str, str] = field(default_factory=dict)
     read: int = 0
     """Bytes of the file of events that were looked at for findings."""
+    status: int = 0
+    """How the NIC process is to end: 1 where a finding fails the run."""
 
     def number(self, vm: Vm) -> int:
         """1 for a, 2 for b."""

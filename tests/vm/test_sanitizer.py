@@ -170,6 +170,7 @@ def test_freezing(tls_lab: Lab, captures: Captures, capfd: pytest.CaptureFixture
     """NICs and guests stand still; a debugger sees the guest; then all goes on."""
     pair = boot_pair(tls_lab, "ice", vcpus=1, sanitizer={"resync": "freeze", "params_octets": 0})
     captures.add(pair)
+    pair.status = 1  # to freeze is to fail, too
     with conversation(pair, send=MEBI) as (client, server):
         stub = tls_lab.debugger(pair.a)
         wait_for(lambda: "nicmodel thaw" in capfd.readouterr().out)
