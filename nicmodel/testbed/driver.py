@@ -143,24 +143,6 @@ def verify(vm: "Vm", wanted: Driver) -> None:
         )
 
 
-def reload(vm: "Vm", wanted: Driver, timeout: float = 120.0) -> None:
-    """Load ``wanted`` in place of what a running guest has; its interface is made anew.
-
-    :raises UserError: the guest did load another one
-    """
-    data = subprocess.run(
-        ["gzip", "-c"], input=kernel.module_binary(wanted.module), capture_output=True, check=True
-    ).stdout
-    vm.write_file("/tmp/driver.ko.gz", data)
-    vm.run(
-        f"place=$(modinfo -n {MODULE}) && modprobe -r {MODULE} && "
-        "gzip -dc /tmp/driver.ko.gz >$place && rm /tmp/driver.ko.gz && "
-        f"depmod && modprobe {MODULE}",
-        timeout=timeout,
-    )
-    verify(vm, wanted)
-
-
 def _plain(chosen: Kernel) -> Path:
     """Return the folder with the unpatched module and, in ``tree``, all that it was made of."""
 
