@@ -7,6 +7,7 @@ from nicmodel.decrypt.output import write_plain
 from nicmodel.decrypt.records import Direction
 from nicmodel.decrypt.run import decrypt
 from nicmodel.errors import UserError
+from nicmodel.spec.smt import SmtProtocol
 from nicmodel.spec.tls import TlsVersion
 from nicmodel.wire.keyfile import read_keys
 
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     directions = decrypt(args.capture, keys)
     if not directions:
         raise UserError(
-            f"{args.capture} has no TCP payload of the {len(keys)} keys in {args.keys}: is it the "
+            f"{args.capture} has no payload of the {len(keys)} keys in {args.keys}: is it the "
             "capture that the keys were written beside?"
         )
     for one in directions:
@@ -38,8 +39,13 @@ def _summary(one: Direction) -> str:
     context = "TIS" if key.way.name == "OUT" else "TIR"
     bad = len(one.records) - len(read)
     rest = f", {one.rest} bytes are the beginning of another" if one.rest else ""
+    said = f"{len(read)} records of {octets} bytes authenticate, {bad} do not{rest}"
+    if key.flow.protocol in list(SmtProtocol):
+        variant = SmtProtocol(key.flow.protocol).name
+        messages = len({record.message for record in one.records})
+        kind = f"SMT variant {variant} AES-{len(key.key) * 8}-GCM"
+        return f"{key.flow}, {kind}: {messages} messages, {said}"
     return (
         f"{key.nic} {key.way.name.lower()}, {key.flow}, {_VERSIONS[key.version]} "
-        f"AES-{len(key.key) * 8}-GCM, {context} {key.context:#x}, DEK {key.dek:#x}: "
-        f"{len(read)} records of {octets} bytes authenticate, {bad} do not{rest}"
+        f"AES-{len(key.key) * 8}-GCM, {context} {key.context:#x}, DEK {key.dek:#x}: {said}"
     )

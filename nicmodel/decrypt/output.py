@@ -10,6 +10,7 @@ from nicmodel.decrypt.records import Direction, ReadRecord
 from nicmodel.errors import UserError
 from nicmodel.offload.checksum import insert_l3, insert_l4
 from nicmodel.offload.parse import ETH_P_IPV4, ETH_P_IPV6, IPPROTO_TCP, parse
+from nicmodel.offload.smt.packet import INDEX_BITS
 from nicmodel.offload.tls.record import CONTENT_TYPES
 from nicmodel.wire.keyfile import Flow
 from nicmodel.wire.pcapng import PcapngWriter
@@ -32,7 +33,8 @@ def write_plain(path: Path, directions: Sequence[Direction]) -> None:
     """Write one frame for each record, in order of time, with a comment on the record.
 
     Application data are the payload, so the stream is what the application sent. Other records, and
-    those that are not authentic, are frames without payload. Raises UserError.
+    those that are not authentic, are frames without payload. Records of SMT messages are such
+    frames too, and the comment says of which message. Raises UserError.
     """
     sent: dict[Flow, int] = {}
     try:
@@ -61,6 +63,9 @@ def _comment(record: ReadRecord) -> str:
     kind = _KINDS.get(record.kind, f"type {record.kind}")
     frames = ", ".join(map(str, record.frames))
     where = f"record {record.number} of frames {frames}"
+    if record.message is not None:
+        index = record.number & (1 << INDEX_BITS) - 1
+        where = f"message {record.message:#x}, record {index} of frames {frames}"
     if record.plaintext is None:
         return f"{where}: {kind}, does not authenticate"
     if record.kind == _APPLICATION_DATA:

@@ -33,7 +33,7 @@ class ReadRecord:
     """Record ``number``, complete at ``time`` (ns since 1970), out of ``frames``.
 
     ``plaintext`` is None if it is not authentic. ``kind`` is the content type, of TLS 1.3 the inner
-    one.
+    one. ``message``: of which SMT message it is, as its sender counts them.
     """
 
     number: int
@@ -41,6 +41,7 @@ class ReadRecord:
     time: int
     frames: tuple[int, ...]
     plaintext: bytes | None
+    message: int | None = None
 
 
 @dataclass(slots=True)
@@ -131,12 +132,7 @@ class _Reading:
         self._out.records.append(ReadRecord(number, kind, time, frames, plaintext))
 
     def _decrypt(self, number: int, data: bytes | bytearray) -> bytes | None:
-        """The plaintext of a whole record, None if it is not authentic under ``number``."""
-        out = bytearray(len(data))
-        (record,) = DecryptStream(self._cipher, number).run(data, out)
-        if not record.authentic:
-            return None
-        return bytes(out[prefix_length(self._cipher.version) : -TAG])
+        return decrypt_record(self._cipher, number, data)
 
     def _compare(
         self,
@@ -148,7 +144,7 @@ class _Reading:
         again: bytes | None,
     ) -> None:
         """Say what is wrong with a record that was not repeated as it was sent."""
-        frames = _numbers(segment.frame for segment in others)
+        frames = frame_numbers(segment.frame for segment in others)
         first = "authenticates" if text is not None else "does not authenticate"
         then = "does" if again is not None else "does not"
         self._out.problems.append(
@@ -166,11 +162,20 @@ class _Reading:
         return said
 
     def _where(self, start: int, end: int) -> str:
-        frames = _numbers(segment.frame for segment in self._stream.segments(start, end))
+        frames = frame_numbers(segment.frame for segment in self._stream.segments(start, end))
         return f"at TCP sequence number {self._key.seq + start & 0xFFFFFFFF} ({frames})"
 
 
-def _numbers(frames: Iterable[int]) -> str:
+def decrypt_record(cipher: RecordCipher, number: int, data: bytes | bytearray) -> bytes | None:
+    """The plaintext of a whole record, None if it is not authentic under ``number``."""
+    out = bytearray(len(data))
+    (record,) = DecryptStream(cipher, number).run(data, out)
+    if not record.authentic:
+        return None
+    return bytes(out[prefix_length(cipher.version) : -TAG])
+
+
+def frame_numbers(frames: Iterable[int]) -> str:
     """``frame 7``, ``frames 7-9, 12``: rows of numbers are drawn together."""
     rows: list[list[int]] = []
     for frame in sorted(set(frames)):

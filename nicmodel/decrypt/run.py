@@ -3,13 +3,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 
+from nicmodel.decrypt.messages import SmtSegment, read_messages
 from nicmodel.decrypt.records import Direction, read_records
 from nicmodel.decrypt.stream import Stream
 from nicmodel.offload.parse import parse
+from nicmodel.offload.smt.packet import find_data
+from nicmodel.spec.smt import SmtProtocol
 from nicmodel.wire.capture import CLEAR_SUFFIX
 from nicmodel.wire.keyfile import Flow, FlowKey
 from nicmodel.wire.pcapng_reader import Captured, read
@@ -19,11 +22,12 @@ _U32 = Struct(">I")
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A TCP segment with payload, as it was captured."""
+    """A TCP segment with payload, as it was captured; or, with ``smt``, a DATA packet of SMT."""
 
     captured: Captured
     seq: int
     payload: bytes
+    smt: SmtSegment | None = None
 
 
 def decrypt(capture: Path, keys: Iterable[FlowKey]) -> list[Direction]:
@@ -33,28 +37,51 @@ def decrypt(capture: Path, keys: Iterable[FlowKey]) -> list[Direction]:
     key, if that is there. Directions without one frame are left out. Raises UserError.
     """
     by_flow: dict[Flow, list[FlowKey]] = defaultdict(list)
+    smt_keys: list[FlowKey] = []
     for key in sorted(keys, key=lambda key: key.time):
-        by_flow[key.flow].append(key)
+        if key.flow.protocol in list(SmtProtocol):
+            smt_keys.append(key)
+        else:
+            by_flow[key.flow].append(key)
     seen: dict[Flow, list[_Seen]] = defaultdict(list)
     for captured in read(capture):
         if captured.interface.endswith(CLEAR_SUFFIX):
             continue
         flow, segment = _segment(captured)
-        if flow in by_flow and segment is not None:
+        if flow is None or segment is None:
+            continue
+        if segment.smt is not None and flow not in by_flow:
+            # the ports of an SMT key may be left open, which an entry for this flow closes
+            fits = [replace(key, flow=flow) for key in smt_keys if _covers(key.flow, flow)]
+            if fits:
+                by_flow[flow] = fits
+        if flow in by_flow:
             seen[flow].append(segment)
     directions = []
     for flow, segments in seen.items():
         for key, until in _spans(by_flow[flow]):
+            chosen = [
+                one
+                for one in _at_port(segments, key)
+                if (key.time <= one.captured.time or len(by_flow[flow]) == 1)
+                and (until is None or one.captured.time < until)
+            ]
+            messages = [one.smt for one in chosen if one.smt is not None]
+            if messages:
+                directions.append(read_messages(key, messages))
+                continue
             stream = Stream(key.seq)
-            for one in _at_port(segments, key):
-                time = one.captured.time
-                if (key.time <= time or len(by_flow[flow]) == 1) and (
-                    until is None or time < until
-                ):
-                    stream.add(one.captured.number, time, one.seq, one.payload)
+            for one in chosen:
+                stream.add(one.captured.number, one.captured.time, one.seq, one.payload)
             if stream.data or stream.gap:
                 directions.append(read_records(key, stream))
     return directions
+
+
+def _covers(key: Flow, flow: Flow) -> bool:
+    """Is ``flow`` one of those that a key is for? A port that is 0 is any."""
+    ends = (key.protocol, key.src, key.dst) == (flow.protocol, flow.src, flow.dst)
+    return ends and key.sport in (0, flow.sport) and key.dport in (0, flow.dport)
 
 
 def _spans(keys: list[FlowKey]) -> list[tuple[FlowKey, int | None]]:
@@ -80,9 +107,17 @@ def _at_port(segments: list[_Seen], key: FlowKey) -> list[_Seen]:
 
 
 def _segment(captured: Captured) -> tuple[Flow | None, _Seen | None]:
-    """The flow of a TCP segment, and what it carries; None where there is nothing."""
+    """The flow of a TCP segment or SMT packet, and what it carries; None where there is nothing."""
     data = captured.data
     headers = parse(data, len(data))
+    if headers is not None and headers.ip_version == 4 and headers.ip_proto in list(SmtProtocol):
+        packet = find_data(data[: headers.l3_end], headers.l3_end)
+        if packet is None:
+            return None, None
+        flow = Flow(headers.ip_proto, headers.src_ip, packet.sport, headers.dst_ip, packet.dport)
+        payload = data[packet.start : headers.l3_end]
+        smt = SmtSegment(captured.number, captured.time, packet, payload)
+        return flow, _Seen(captured, 0, payload, smt)
     if headers is None or not headers.tcp_header or headers.frag:
         return None, None
     flow = Flow(headers.ip_proto, headers.src_ip, headers.sport, headers.dst_ip, headers.dport)

@@ -14,6 +14,14 @@ the number of the record that begins at TCP sequence number ``seq``. ``salt``: t
 nonce that is not in the records, 4 bytes, 12 for TLS 1.3. ``context`` is the TIS (out) or TIR
 (in), ``dek`` the key object. From these keys the master secret of a handshake cannot be computed,
 so no key log for other tools can be made of them.
+
+A line for SMT has the IP protocol of its variant: 253 is A, 146 is B. Whoever encrypts in software
+writes it himself (``smt_keys``), so it may be as short as::
+
+    {"protocol": 253, "src": "10.77.0.1", "dst": "10.77.0.2", "dport": 4000,
+     "key": "00112233445566778899aabbccddeeff", "salt": "01020304"}
+
+The ports may be left out, or 0, which is any; ``cipher`` is AES-128-GCM if it is not said.
 """
 
 import json
@@ -28,6 +36,7 @@ from typing import Any, Self
 
 from nicmodel.entry import Entry
 from nicmodel.errors import UserError
+from nicmodel.spec.smt import SmtProtocol
 from nicmodel.spec.tls import TlsVersion
 from nicmodel.trace.tracer import Tracer
 from nicmodel.wire.events import CaptureStopped
@@ -39,6 +48,19 @@ SALT = {TlsVersion.TLS_1_2: 4, TlsVersion.TLS_1_3: 12}
 
 _CIPHERS = {"AES-128-GCM": 16, "AES-256-GCM": 32}
 _WAYS = {"out": Way.OUT, "in": Way.IN}
+_SMT_DEFAULTS = {
+    "nic": "software",
+    "direction": "out",
+    "sport": 0,
+    "dport": 0,
+    "version": "1.2",
+    "cipher": "AES-128-GCM",
+    "record": 0,
+    "seq": 0,
+    "context": 0,
+    "dek": 0,
+    "time": 0,
+}
 _LONGEST = 1 << 16
 """Bytes of a line at most."""
 
@@ -109,6 +131,8 @@ class FlowKey:
             raise UserError(f"{place} is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise UserError(f"{place} is no JSON object")
+        if values.get("protocol") in list(SmtProtocol):
+            values = _SMT_DEFAULTS | values
         entry = Entry(place, values)
         version = _VERSIONS[entry.known("version", _VERSIONS)]
         key_size = _CIPHERS[entry.known("cipher", _CIPHERS)]

@@ -38,7 +38,9 @@ def headers() -> tuple[Header, Header]:
 
 def test_there_are_layouts() -> None:
     assert len(LAYOUTS) > 120
-    assert all(layout.IFC or layout.C for layout in LAYOUTS)
+    # packets of a protocol are in no header of the kernel
+    device = [layout for layout in LAYOUTS if layout.__module__ != "nicmodel.spec.smt"]
+    assert all(layout.IFC or layout.C for layout in device)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
