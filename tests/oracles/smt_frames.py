@@ -72,11 +72,11 @@ def record(
     """One sealed record of a message of ``length`` bytes, as the packets' stream has it."""
     variant, m = end.variant, room(end.variant, mtu)
     cuts = [data[: m - 13]] + [data[at : at + m] for at in range(m - 13, len(data), m)]
-    text, at = b"", offset
+    text = b""
     for place, cut in enumerate(cuts):
         told = length if place == 0 and authenticated else None
+        at = offset + place * m - (29 if place else 0)  # as ranges to resend are counted
         text += framing(variant, at, len(cut), length=told) + cut
-        at += len(cut)
     number = number_of(variant, sender_id, index) if number is None else number
     written = struct.pack(">Q", number if nonce is None else nonce)
     aad = struct.pack(">Q3sH", number, b"\x17\x03\x03", len(text))
