@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from nicmodel.offload.smt.packet import DataPacket
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import HEADER, next_number
 from nicmodel.offload.tls.stream import Record
@@ -31,6 +32,7 @@ class Context:
     static parameters have brought, ``cipher``: what is in force since the progress parameters after
     them. ``offset``: explicit nonce less record number, 64 bit, the same for all records of one key
     object. ``next_sn``: TCP sequence of the byte that it expects, None until a packet says it.
+    ``message``: of the packet that was sent last, if that was SMT.
     ``epoch``: that of the run when the progress parameters came (``Sanitizer``). ``quiet``: it is
     known to stand at the wrong place, until it gets parameters again. ``reused``: the nonce that
     was reported last.
@@ -57,6 +59,7 @@ class Context:
     checked: bool = False
     stood: Position | None = None
     flow: Flow | None = None
+    message: DataPacket | None = None
     resynced: dict[int, int] = field(default_factory=dict)
 
     @property

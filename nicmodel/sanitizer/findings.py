@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from nicmodel.offload.smt.packet import INDEX_BITS, record_number
+from nicmodel.spec.smt import SmtProtocol
 from nicmodel.trace.tracer import Event, Severity
 
 
@@ -47,12 +49,27 @@ def number(value: int) -> str:
     return str(value) if value < 1 << 16 else f"{value:#x}"
 
 
+def place(record: int | None, message: int | None) -> str:
+    """Where a record is: its number, or for SMT the message and which of its records.
+
+    A number that is not that of a record of the message is shown as it is.
+    """
+    if record is None:
+        return "" if message is None else f"message {message:#x}"
+    if message is None:
+        return f"record {number(record)}"
+    own = record >> INDEX_BITS in (0, record_number(SmtProtocol.A, message, 0) >> INDEX_BITS)
+    which = str(record & (1 << INDEX_BITS) - 1) if own else number(record)
+    return f"message {message:#x} record {which}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding(Event):
     """Base of all findings. What is not known, or means nothing there, is None.
 
     ``sqn`` and ``wqe`` are the send queue and the index of the WQE's first WQEBB; ``dek`` is the
-    number of the key object, ``record`` the context's record number.
+    number of the key object, ``record`` the context's record number. ``message``: id of the SMT
+    message that was being sent, as its sender has it.
     """
 
     severity: ClassVar[Severity] = Severity.FINDING
@@ -63,6 +80,7 @@ class Finding(Event):
     tisn: int | None = None
     dek: int | None = None
     record: int | None = None
+    message: int | None = None
 
     def sentence(self) -> str:
         """See ``Event.sentence``."""
@@ -76,8 +94,8 @@ class Finding(Event):
             )
             if value is not None
         ]
-        if self.record is not None:
-            parts.append(f"record {number(self.record)}")
+        if where := place(self.record, self.message):
+            parts.append(where)
         return f"{self.KIND}: {', '.join(parts)}{': ' if parts else ''}{self.what()}"
 
     def what(self) -> str:
@@ -94,12 +112,13 @@ class NonceReused(Finding):
     before_tisn: int
     before_record: int | None
     differs: str
+    before_message: int | None = None
 
     def what(self) -> str:
         """See ``Finding.what``."""
-        before = "" if self.before_record is None else f" record {number(self.before_record)}"
+        before = place(self.before_record, self.before_message)
         return (
-            f"nonce {self.nonce.hex()} was used before, for{before} of TIS {self.before_tisn:#x} "
+            f"nonce {self.nonce.hex()} was used before, for {before} of TIS {self.before_tisn:#x} "
             f"under the same key, and the {self.differs} is another one now, so the two "
             "ciphertexts reveal each other and tags can be forged"
         )

@@ -31,12 +31,16 @@ EXPLICIT = 8
 
 @dataclass(slots=True)
 class Entry:
-    """What a nonce was used for. ``sealed`` is None when it is no longer kept."""
+    """What a nonce was used for, by which TIS, and for SMT in which message.
+
+    ``sealed`` is None when it is no longer kept.
+    """
 
     aad: bytes
     tag: bytes | None
     sealed: tuple[memoryview, ...] | None
     tisn: int
+    message: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,10 @@ class NonceLedger:
         before = self._entries.get(key + record.nonce)
         return None if before is None else self._compare(before, record)[0]
 
-    def note(self, key: bytes, tisn: int, record: Record) -> Reuse | None:
-        """A record has ended or was given up."""
+    def note(
+        self, key: bytes, tisn: int, record: Record, message: int | None = None
+    ) -> Reuse | None:
+        """A record, of an SMT ``message`` or none, has ended or was given up."""
         self.seen += 1
         name = key + record.nonce
         before = self._entries.get(name)
@@ -126,7 +132,7 @@ class NonceLedger:
             if self._old and self._was_used(name):
                 self.repeated += 1
                 self.uncompared += 1
-            self._add(name, Entry(record.aad, record.tag, record.ciphertext, tisn))
+            self._add(name, Entry(record.aad, record.tag, record.ciphertext, tisn, message))
             return None
         self.repeated += 1
         reuse, compared = self._compare(before, record)

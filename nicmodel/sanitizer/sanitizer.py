@@ -13,6 +13,7 @@ from typing import Any
 
 from nicmodel.frame import Origin, Traffic
 from nicmodel.objects.queue import QueueState
+from nicmodel.offload.smt.packet import INDEX_BITS, find_data, record_number
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import TAG, Buffer
 from nicmodel.offload.tls.stream import Record
@@ -42,6 +43,7 @@ from nicmodel.sanitizer.findings import (
 from nicmodel.sanitizer.ledger import NonceLedger, Reuse
 from nicmodel.sanitizer.options import SanitizerOptions
 from nicmodel.sanitizer.sentinel import Flow, Judgement, Plain, Sentinel
+from nicmodel.spec.smt import SmtProtocol
 from nicmodel.spec.tls import TlsStaticParams, TlsVersion
 from nicmodel.spec.wqe import WqeOpcode
 from nicmodel.trace.events import CommandDone, DoorbellIgnored, QueueError
@@ -181,6 +183,7 @@ class Sanitizer:
         context = self._used(use)
         self._starts(use, context)
         found = packets.connection(header, len(header) + octets)
+        context.message = find_data(header, len(header) + octets) if found is None else None
         if found is not None:
             key, tcp_at = found
             sn = packets.sequence(header, tcp_at)
@@ -383,14 +386,29 @@ class Sanitizer:
         cipher = context.cipher
         if context.quiet or cipher is None or cipher.version is not TlsVersion.TLS_1_2:
             return
-        offset = int.from_bytes(record.nonce[4:], "big") - record.number & _NUMBERS
+        written = int.from_bytes(record.nonce[4:], "big")
+        offset = written - record.number & _NUMBERS
+        message = context.message
+        if message is not None:
+            meant = record_number(message.variant, message.sender_id, 0)
+            if message.variant is SmtProtocol.A and record.number >> INDEX_BITS != (
+                meant >> INDEX_BITS
+            ):
+                context.quiet = True
+                meant |= written & (1 << INDEX_BITS) - 1
+                where = self._where(use, context, record.number)
+                by = "the id of its message says"
+                self._find(WrongRecordNumber(meant=meant, by=by, **where))
+                return
+            context.offset = 0  # an SMT record carries its number as explicit nonce
         if context.offset is None:
             context.offset = offset
         elif context.offset != offset:
             context.quiet = True
             meant = record.number + offset - context.offset & _NUMBERS
             where = self._where(use, context, record.number)
-            by = "its explicit nonce, beside those of earlier records, says"
+            earlier = ", beside those of earlier records," if message is None else ""
+            by = f"its explicit nonce{earlier} says"
             self._find(WrongRecordNumber(meant=meant, by=by, **where))
 
     def _ended(self, use: Use, context: Context, record: Record, data: Buffer) -> None:
@@ -416,7 +434,8 @@ class Sanitizer:
 
     def _note(self, use: Use, context: Context, record: Record) -> None:
         assert context.cipher is not None
-        reuse = self.ledger.note(context.cipher.digest, context.tisn, record)
+        message = None if context.message is None else context.message.sender_id
+        reuse = self.ledger.note(context.cipher.digest, context.tisn, record, message)
         self._reused(use, context, record, reuse)
 
     def _look(self, context: Context, record: Record) -> Reuse | None:
@@ -434,6 +453,7 @@ class Sanitizer:
                 nonce=record.nonce,
                 before_tisn=reuse.before.tisn,
                 before_record=number if version is TlsVersion.TLS_1_2 else record.number,
+                before_message=reuse.before.message,
                 differs=reuse.differs,
                 **self._where(use, context, record.number),
             )
@@ -497,6 +517,7 @@ class Sanitizer:
             "tisn": use.tisn,
             "dek": context.dekn,
             "record": context.number if record is None else record,
+            "message": None if context.message is None else context.message.sender_id,
         }
 
     def _find(self, finding: Finding) -> None:
