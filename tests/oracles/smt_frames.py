@@ -78,6 +78,11 @@ def record(
         at = offset + place * m - (29 if place else 0)  # as ranges to resend are counted
         text += framing(variant, at, len(cut), length=told) + cut
     number = number_of(variant, sender_id, index) if number is None else number
+    return seal(end, number, text, nonce=nonce)
+
+
+def seal(end: End, number: int, text: bytes, *, nonce: int | None = None) -> bytes:
+    """A record of any plaintext; ``nonce`` is the one on the wire, and the one that is used."""
     written = struct.pack(">Q", number if nonce is None else nonce)
     aad = struct.pack(">Q3sH", number, b"\x17\x03\x03", len(text))
     sealed = AESGCM(end.key).encrypt(end.salt + written, text, aad)

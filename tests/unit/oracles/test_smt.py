@@ -14,12 +14,14 @@ from tests.oracles.smt_frames import (
     GRANT,
     End,
     common,
+    framing,
     ip,
     message,
     packets,
     record,
     resent,
     room,
+    seal,
     write,
 )
 
@@ -165,6 +167,12 @@ BROKEN: dict[str, tuple[Callable[[], list[bytes]], str]] = {
         "the one before ends at",
     ),
     "behind the end": (lambda: one(sealed(body(10), length=4)), "has 10 of 4 bytes"),
+    "framing header without data": (
+        lambda: one(
+            seal(END, 4 << 16, framing("A", 0, M - 13, length=M - 13) + body(M + 7)), M - 13
+        ),
+        "half a framing header, or one without data",
+    ),
     "packet too short": (lambda: [message(END, 2, body(3000))[0][:-1]], "IP header"),
     "not full packet": (
         lambda: [ip(END, message(END, 2, body(3000))[0][34:-1])],
