@@ -247,7 +247,7 @@ class TlsRx:
                 verdict, clear = TlsOffload.DECRYPTED, memoryview(changed)
                 context.packets += 1
                 context.octets += len(frame)
-        if walk.found and verdict is TlsOffload.RAW:
+        if walk.found:
             verdict = TlsOffload.RESYNC
             context.asked += 1
             self._tracer.emit(TlsRxResyncAsked(tirn, tracker.hw_resync_tcp_sn))

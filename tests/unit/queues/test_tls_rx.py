@@ -504,10 +504,28 @@ def test_a_frame_with_a_forged_record_is_as_on_the_wire(at: int) -> None:
     assert rig.give(stream, 0, len(sealed)) == (RAW if at == 1 else ERROR)
 
 
-def test_a_destroyed_key_is_not_used() -> None:
+@pytest.mark.parametrize("v6", [False, True])
+def test_what_is_behind_the_datagram_is_no_part_of_the_stream(v6: bool) -> None:
     rig, stream = TlsRig(), Stream.of(500, 500)
     rig.begin()
-    rig.objects.deks.remove(rig.deks[16])
+    padding = bytes(range(1, 20))
+    made = frame(FIRST_SN, stream.sealed[:200], v6=v6) + padding
+    rig.receiver.receive(Frame(made), looped=False)
+    verdict, got = rig.queue.got[-1]
+    assert verdict == DECRYPTED
+    assert got[-len(padding) - 200 :] == stream.clear[:200] + padding
+    assert rig.give(stream, 200, 700, v6=v6) == DECRYPTED
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_destroyed_key_is_not_used(another: bool) -> None:
+    """Nor is another key that has got its number."""
+    rig, stream = TlsRig(), Stream.of(500, 500)
+    rig.begin()
+    if another:
+        rig.objects.deks.replace(rig.deks[16], Dek(rig.deks[16], Pdn(PD), KEYS[32]))
+    else:
+        rig.objects.deks.remove(rig.deks[16])
     assert rig.give(stream, 0, 500) == RAW
 
 
@@ -522,12 +540,13 @@ def test_the_end_of_a_tir_is_the_end_of_its_context() -> None:
     assert rig.asked() == (START, 0, 0)
 
 
-def test_new_parameters_begin_a_new_stream() -> None:
+@pytest.mark.parametrize("other", [{"size": 32}, {"version": 3}], ids=["key", "version"])
+def test_new_parameters_begin_a_new_stream(other: dict[str, int]) -> None:
     rig = TlsRig()
     rig.begin()
     assert rig.give(Stream.of(500), 0, 300) == DECRYPTED
-    rig.begin(size=32)
-    assert rig.give(Stream.of(500, size=32), 0, 300) == DECRYPTED
+    rig.begin(**other)
+    assert rig.give(Stream.of(500, **other), 0, 300) == DECRYPTED
 
 
 def test_what_is_decrypted_is_not_merged() -> None:
