@@ -71,6 +71,56 @@ def _software(direction: str) -> tuple[str, str]:
     return f"Tls{direction}Sw", f"TlsCurr{direction}Sw"
 
 
+@dataclass
+class Sent:
+    """What guest a's kernel, driver and model counted; complete when ``sending`` has ended."""
+
+    kernel: Stats
+    driver: Stats
+    model: Stats
+    """The sanitizer's accounts."""
+
+    def same(self) -> None:
+        """Driver and model have counted the same resyncs and DUMPs."""
+        # each retransmission is out of order; these were found to need no resync, or no sending
+        needless = ("tx_tls_skip_no_sync_data", "tx_tls_drop_no_sync_data")
+        asked = self.driver.get("tx_tls_ooo", 0) - sum(self.driver.get(key, 0) for key in needless)
+        assert self.model["resyncs"] == asked
+        assert self.model["dumps"] == self.driver.get("tx_tls_dump_packets", 0)
+        assert self.model["dump_octets"] == self.driver.get("tx_tls_dump_bytes", 0)
+
+
+@contextmanager
+def sending(pair: Pair, vms: tuple[Vm, ...] = (), *, harm: bool = False) -> Iterator[Sent]:
+    """Only devices encrypt meanwhile, in guest a unless ``vms`` says where.
+
+    Nothing is lost unless there is ``harm``: then TCP may send again what was acknowledged just
+    now, which the driver has to drop.
+    """
+    accounts = _accounts(pair)
+    kernels = {vm.name: tls_stat(vm) for vm in (pair.a, pair.b)}
+    counted = tls_counters(pair.a)
+    found = Sent({}, {}, {})
+    both = vms or (pair.a,)
+    with no_software(both[0], "Tx"), no_software(both[-1], "Tx"):
+        yield found
+    for vm in (pair.a, pair.b):
+        changed = moved(kernels[vm.name], tls_stat(vm))
+        assert "TlsDecryptError" not in changed
+        assert changed.get("TlsCurrTxDevice", 0) == 0, "a context is left"
+    found.kernel = moved(kernels[pair.a.name], tls_stat(pair.a))
+    found.driver = moved(counted, tls_counters(pair.a))
+    found.model = {key: n - accounts[key] for key, n in _accounts(pair).items()}
+    # the driver could not find the record of a retransmission, and dropped it
+    assert harm or "tx_tls_drop_no_sync_data" not in found.driver
+    assert "tx_tls_drop_bypass_req" not in found.driver
+
+
+def _accounts(pair: Pair) -> Stats:
+    judged = pair.model.control.status()["sanitizer"][pair.a.name]
+    return {key: n for key, n in judged.items() if isinstance(n, int)}
+
+
 @dataclass(frozen=True)
 class Report:
     """What one end of the program says."""

@@ -6,35 +6,16 @@ Whoever falls back on software fails: ``sending`` looks at the kernel's own coun
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from nicmodel.errors import UserError
 from nicmodel.testbed import driver
-from nicmodel.testbed.agent import GuestProcess
-from nicmodel.testbed.vm import Vm
 from tests.oracles import tshark
-from tests.vm.ktls import Stats, moved, no_software, offload, talk, tls_counters, tls_stat
+from tests.vm.ktls import moved, offload, sending, talk
 from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, MEBI, driver_statistics, tcp_counters
-
-SUITES = {128: "ECDHE-ECDSA-AES128-GCM-SHA256", 256: "ECDHE-ECDSA-AES256-GCM-SHA384"}
-HTTPS = 4433
-# Debian's openssl uses kernel TLS where its configuration says so (SSL_CONF_cmd(3), Options)
-OPENSSL_CONF = b"""\
-openssl_conf = all
-[all]
-ssl_conf = ssl
-[ssl]
-system_default = defaults
-[defaults]
-Options = KTLS
-[req]
-distinguished_name = nobody
-[nobody]
-"""
 
 ciphers = pytest.mark.parametrize("cipher", [128, 256])
 
@@ -45,34 +26,6 @@ def pair(ktls_pair: Pair) -> Pair:
     for vm in (ktls_pair.a, ktls_pair.b):
         offload(vm, transmit=True, receive=False)
     return ktls_pair
-
-
-@dataclass
-class Sent:
-    """What guest a's kernel and driver counted; complete when ``sending`` has ended."""
-
-    kernel: Stats
-    driver: Stats
-
-
-@contextmanager
-def sending(pair: Pair, vms: tuple[Vm, ...] = ()) -> Iterator[Sent]:
-    """Only devices encrypt meanwhile, in guest a unless ``vms`` says where; nothing is lost."""
-    kernels = {vm.name: tls_stat(vm) for vm in (pair.a, pair.b)}
-    counted = tls_counters(pair.a)
-    found = Sent({}, {})
-    both = vms or (pair.a,)
-    with no_software(both[0], "Tx"), no_software(both[-1], "Tx"):
-        yield found
-    for vm in (pair.a, pair.b):
-        changed = moved(kernels[vm.name], tls_stat(vm))
-        assert "TlsDecryptError" not in changed
-        assert changed.get("TlsCurrTxDevice", 0) == 0, "a context is left"
-    found.kernel = moved(kernels[pair.a.name], tls_stat(pair.a))
-    found.driver = moved(counted, tls_counters(pair.a))
-    # the driver could not find the record of a retransmission, and dropped it
-    assert "tx_tls_drop_no_sync_data" not in found.driver
-    assert "tx_tls_drop_bypass_req" not in found.driver
 
 
 @contextmanager
@@ -171,18 +124,12 @@ def test_records_of_all_sizes_and_types(pair: Pair, options: dict[str, Any]) -> 
 
 def test_driver_kernel_wire_and_model_count_the_same(pair: Pair) -> None:
     before, port = tcp_counters(pair.a), 7399
-    accounts = pair.model.control.status()["sanitizer"][pair.a.name]
     with sending(pair) as sent:
         talk(pair, send=4 * MEBI, chunk=0, control=5, port=port)
     counted = sent.driver
     assert sent.kernel["TlsTxDevice"] == counted["tx_tls_ctx"] == counted["tx_tls_del"] == 1
 
-    judged = pair.model.control.status()["sanitizer"][pair.a.name]
-    grown = {name: judged[name] - accounts[name] for name in accounts if name != "findings"}
-    assert grown["resyncs"] == counted.get("tx_tls_ooo", 0)
-    assert grown["dumps"] == counted.get("tx_tls_dump_packets", 0)
-    assert grown["dump_octets"] == counted.get("tx_tls_dump_bytes", 0)
-    assert judged["findings"] == accounts["findings"]
+    sent.same()
 
     # behind the connection's number, which goes before TLS
     frames = tshark.fields(
@@ -195,66 +142,3 @@ def test_driver_kernel_wire_and_model_count_the_same(pair: Pair) -> None:
     segments = after["OutSegs"] - before["OutSegs"]
     assert after["RetransSegs"] - before["RetransSegs"] < segments / 10
     assert after["TCPTimeouts"] - before["TCPTimeouts"] <= 1
-
-
-@pytest.fixture(scope="module")
-def _certificate(_ktls_pair: Pair) -> None:
-    for vm in (_ktls_pair.a, _ktls_pair.b):
-        vm.write_file("/tmp/ktls.cnf", OPENSSL_CONF)
-        vm.run(
-            "cd /tmp && openssl req -config ktls.cnf -x509 -newkey ec -nodes -subj /CN=guest "
-            "-pkeyopt ec_paramgen_curve:P-256 -keyout key.pem -out certificate.pem && "
-            f"head -c {4 * MEBI} /dev/urandom >file",
-            timeout=60,
-        )
-
-
-@contextmanager
-def _server(vm: Vm, command: str) -> Iterator[GuestProcess]:
-    server = vm.start(f"cd /tmp && {command}")
-    try:
-        vm.wait_until(f"ss -Hltn | grep -q :{HTTPS}")
-        yield server
-    finally:
-        server.kill()
-        server.wait(20, check=False)
-
-
-@ciphers
-@pytest.mark.usefixtures("_certificate")
-def test_openssl_serves_a_file_by_sendfile(pair: Pair, cipher: int) -> None:
-    """The client's openssl decrypts itself."""
-    command = (
-        f"OPENSSL_CONF=/tmp/ktls.cnf exec openssl s_server -accept {HTTPS} -WWW -sendfile "
-        f"-cert certificate.pem -key key.pem -tls1_2 -cipher {SUITES[cipher]}"
-    )
-    with _server(pair.a, command), sending(pair) as sent:
-        pair.b.run(
-            "printf 'GET /file HTTP/1.0\\r\\n\\r\\n' | openssl s_client "
-            f"-connect {pair.v4(pair.a)}:{HTTPS} -quiet -ign_eof 2>/tmp/said >/tmp/got",
-            timeout=60,
-        )
-        got = pair.b.run(f"tail -c {4 * MEBI} /tmp/got | sha256sum").stdout
-        assert got == pair.a.run("sha256sum </tmp/file").stdout
-        pair.a.wait_until(f'[ -z "$(ss -Htn state established sport = :{HTTPS})" ]')
-    assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
-
-
-@ciphers
-@pytest.mark.usefixtures("_certificate")
-def test_openssl_sends_what_another_decrypts(pair: Pair, cipher: int) -> None:
-    """The client writes to a socket with kernel TLS, the library of the server decrypts itself."""
-    command = (
-        "exec socat -u OPENSSL-LISTEN:"
-        f"{HTTPS},reuseaddr,cert=certificate.pem,key=key.pem,verify=0,"
-        f"openssl-max-proto-version=TLS1.2,cipher={SUITES[cipher]} OPEN:got,creat,trunc"
-    )
-    with _server(pair.b, command) as server, sending(pair) as sent:
-        pair.a.run(
-            f"cd /tmp && OPENSSL_CONF=/tmp/ktls.cnf openssl s_client -connect "
-            f"{pair.v4(pair.b)}:{HTTPS} -tls1_2 -nocommands -no_ign_eof <file >said 2>&1",
-            timeout=60,
-        )
-        server.wait(30)
-        assert pair.b.run("sha256sum </tmp/got").stdout == pair.a.run("sha256sum </tmp/file").stdout
-    assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
