@@ -3,12 +3,14 @@
 
 A *frame* is one Ethernet frame without FCS. A *train* is what segmentation yields, or a burst of
 equal sends: frames of one flow, kept in one array so that it crosses the wire as one object; it is
-cut into frames only where somebody must see frames.
+cut into frames only where somebody must see frames. Trains of large sends that follow each other
+may be joined; each is a *part* then.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
+from itertools import accumulate
 from typing import ClassVar
 
 import numpy as np
@@ -145,15 +147,30 @@ class Frame:
         """This frame."""
         yield self
 
+    def split(self) -> Iterator["Frame"]:
+        """This frame: it is one part."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``count`` frames of a train, all of its width but the last one, of ``last`` bytes."""
+
+    count: int
+    last: int
+    origin: Origin | None = None
+
 
 @dataclass(slots=True)
 class Train:
     """Frames of one flow: ``rows`` has shape (n, stride) and dtype uint8, C order.
 
     Row i holds frame i in its first ``width`` bytes (``width <= stride``), the last row in its
-    first ``last`` bytes (0 < last <= width). Every frame has a complete header, and all headers are
-    as the first one but for IPv4 identification, TCP sequence, FIN, PSH and CWR, checksums, and, in
-    the last frame, lengths. A train may reach several receivers: nobody changes it once it is sent.
+    first ``last`` bytes (0 < last <= width). ``parts`` are those that it was joined of, in order,
+    none if it is but one; the last frame of each may be shorter. No frame is longer than the first.
+    Every frame has a complete header, and all headers are as the first one but for IPv4
+    identification, TCP sequence, FIN, PSH and CWR, checksums, and, in frames that are shorter,
+    lengths. A train may reach several receivers: nobody changes it once it is sent.
     """
 
     rows: npt.NDArray[np.uint8]
@@ -163,6 +180,7 @@ class Train:
     origin: Origin | None = field(default=None, compare=False)
     headers: Headers | None = field(default=None, compare=False)
     """What ``offload.parse`` would make of the first frame, if somebody knows."""
+    parts: tuple[Part, ...] = field(default=(), compare=False)
     count: int = field(init=False, compare=False)
     """Number of frames."""
     length: int = field(init=False, compare=False)
@@ -171,12 +189,27 @@ class Train:
     """Bytes of all frames without FCS and preamble."""
     head: bytes = field(init=False, compare=False)
     """The leading bytes of the first frame, at most ``HEAD``."""
+    ends: tuple[int, ...] = field(init=False, compare=False)
+    """Number of the last frame of each part."""
+    shorter: tuple[tuple[int, int], ...] = field(init=False, compare=False)
+    """Number and length of each frame that is shorter than ``width``, in order."""
 
     def __post_init__(self) -> None:
         self.count = count = len(self.rows)
         self.length = length = self.width if count > 1 else self.last
-        self.octets = (count - 1) * self.width + self.last
         self.head = self.rows[0, : min(HEAD, length)].tobytes()
+        width, parts = self.width, self.parts
+        if parts:
+            self.ends = tuple([end - 1 for end in accumulate([part.count for part in parts])])
+            pairs = zip(self.ends, parts, strict=True)
+            self.shorter = tuple([(end, part.last) for end, part in pairs if part.last < width])
+        else:
+            self.ends = (count - 1,)
+            self.shorter = ((count - 1, self.last),) if self.last < width else ()
+        octets = count * width
+        for _, length in self.shorter:
+            octets -= width - length
+        self.octets = octets
 
     def __len__(self) -> int:
         return self.count
@@ -188,16 +221,32 @@ class Train:
         """Each frame's bytes, without a copy."""
         count, stride = self.rows.shape
         flat = self.rows.data.cast("B")
-        width = self.width
-        for start in range(0, (count - 1) * stride, stride):
-            yield flat[start : start + width]
-        start = (count - 1) * stride
-        yield flat[start : start + self.last]
+        lengths = dict(self.shorter)
+        for number in range(count):
+            start = number * stride
+            yield flat[start : start + lengths.get(number, self.width)]
 
     def frames(self) -> Iterator[Frame]:
         """Cut into frames; each gets its own copy."""
         for view in self.views():
             yield Frame(bytes(view), self.checked)
+
+    def split(self, start: int = 0, end: int | None = None) -> Iterator["Train"]:
+        """The parts, or what frames ``start`` to ``end`` have of them, without a copy."""
+        end = self.count if end is None else end
+        if not self.parts and start == 0 and end == self.count:
+            yield self
+            return
+        first = 0
+        for part in self.parts or (Part(self.count, self.last, self.origin),):
+            stop = first + part.count
+            here, there = max(start, first), min(end, stop)
+            if here < there:
+                last = part.last if there == stop else self.width
+                whole = here == first and there == stop
+                origin = part.origin if whole else None
+                yield Train(self.rows[here:there], self.width, last, self.checked, origin)
+            first = stop
 
 
 Traffic = Frame | Train
@@ -215,5 +264,6 @@ def untagged(frames: Frames) -> Frames:
     """Frames without their outer VLAN tag, which they have."""
     if isinstance(frames, Train):
         rows = np.concatenate((frames.rows[:, :_MACS], frames.rows[:, _MACS + _TAG :]), axis=1)
-        return Train(rows, frames.width - _TAG, frames.last - _TAG)
+        parts = tuple(Part(part.count, part.last - _TAG) for part in frames.parts)
+        return Train(rows, frames.width - _TAG, frames.last - _TAG, parts=parts)
     return [memoryview(b"".join((frame[:_MACS], frame[_MACS + _TAG :]))) for frame in frames]

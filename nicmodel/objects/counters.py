@@ -107,8 +107,9 @@ class WireDirection:
         """Count traffic by size; longer frames than there are classes count as the longest."""
         sizes = self.sizes
         if isinstance(traffic, Train):
-            sizes[_CLASS[min(traffic.width, _LONGEST)]] += traffic.count - 1
-            sizes[_CLASS[min(traffic.last, _LONGEST)]] += 1
+            sizes[_CLASS[min(traffic.width, _LONGEST)]] += traffic.count - len(traffic.shorter)
+            for _, length in traffic.shorter:
+                sizes[_CLASS[min(length, _LONGEST)]] += 1
         else:
             sizes[_CLASS[min(traffic.length, _LONGEST)]] += 1
 

@@ -10,16 +10,16 @@ first one only; UDP length; L4 checksum. Of another protocol the L4 header is no
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
 
-from nicmodel.frame import CHECKED, ETH_MIN, HEAD, Checked, Headers, Train
+from nicmodel.frame import CHECKED, ETH_MIN, HEAD, Headers, Part, Train
 from nicmodel.offload.checksum import (
     L4_CHECKSUM_AT,
-    insert_l3_many,
     insert_l4_many,
     ipv4_header_length,
     ones_sum,
@@ -36,8 +36,11 @@ _U16 = Struct(">H")
 _U32 = Struct(">I")
 _COUNTING = np.arange((1 << 16) + MAX_SEGMENTS).astype(">u2")
 """Identifications, to cut runs from."""
-_CHECKSUMS = (65535 - np.arange((1 << 16) + MAX_SEGMENTS) % 65535).astype(">u2")
-"""Checksums of what sums to 0, 1, and so on, likewise."""
+_CHECKSUMS = (65535 - np.arange(1 << 17) % 65535).astype(">u2")
+"""Checksums of what sums to 0, 1, and so on, as far as two 16-bit numbers go."""
+
+Send = tuple[bytes, Sequence[memoryview]]
+"""Header of a large send, and its payload: pieces, in order, not empty."""
 
 
 class OtherLso(Enum):
@@ -51,6 +54,187 @@ class OtherLso(Enum):
     """As REPLICATE, and the 32 bits where TCP has its sequence number advance as TCP's do."""
 
 
+class Segmenter:
+    """Cuts large sends that have one kind of header into frames of ``mss`` payload bytes.
+
+    The headers of a flow differ in little: what is the same in all of them is worked out once, and
+    several sends are cut at once. ``l3`` and ``l4`` ask for checksums.
+    """
+
+    def __init__(
+        self, header: bytes, headers: Headers, mss: int, *, l3: bool, l4: bool, counts_up: bool
+    ) -> None:
+        at, start, proto = headers.l3_offset, headers.l4_offset, headers.ip_proto
+        field = L4_CHECKSUM_AT.get(proto) if start else None
+        self._headers = headers
+        self._hlen = len(header)
+        self._mss = mss
+        self._v4 = headers.ip_version == 4
+        self._l3 = l3 and self._v4
+        self._field = start + field if l4 and field is not None and not headers.frag else None
+        """Where the L4 checksum is that is asked for."""
+        self._checked = CHECKED[int(l3 or not self._v4) | (0 if self._field is None else 2)]
+        self._sequence = start + 4 if start and counts_up else None
+        self._flags = start + 13 if start and proto == IPPROTO_TCP else None
+        self._datagram = start + 4 if field is not None and self._flags is None else None
+        """Where UDP has its length."""
+        self._known = field is not None and len(header) <= HEAD
+        self._mask = self._same()
+        self._kind = int.from_bytes(header) & self._mask
+        headers.l3_end = self._hlen + mss
+        self._full = self._described(header, mss, 0xFF - _CWR - _FIN - _PSH)
+        """Header of a frame of ``mss`` bytes, before what counts up."""
+        headers.tcp_flags = 0 if self._flags is None else self._full[self._flags]
+        self._first = np.frombuffer(self._full, np.uint8)
+        end = at + ipv4_header_length(self._full, headers)
+        same = self._full[at : at + 4] + self._full[at + 6 : at + 10] + self._full[at + 12 : end]
+        self._sum = ones_sum(same)
+        """Of a whole frame's IPv4 header without identification and checksum."""
+
+    @classmethod
+    def of(
+        cls, header: bytes, mss: int, *, l3: bool, l4: bool, other: OtherLso = OtherLso.REPLICATE
+    ) -> "Segmenter | None":
+        """One for ``header`` and its like.
+
+        None if it cannot be segmented: no IP, longer than the inline bytes, or of a protocol that
+        ``other`` refuses.
+        """
+        hlen = len(header)
+        headers = parse(header, hlen, hlen, sized=False)
+        if headers is None or not headers.ip_version or headers.l4_offset > hlen:
+            return None
+        counts_up = headers.ip_proto == IPPROTO_TCP
+        if headers.ip_proto not in L4_CHECKSUM_AT:
+            if other is OtherLso.REFUSE:
+                return None
+            counts_up = other is OtherLso.SEQUENCE and headers.l4_offset + 8 <= hlen
+        return cls(header, headers, mss, l3=l3, l4=l4, counts_up=counts_up)
+
+    def fits(self, header: bytes) -> bool:
+        """Does ``header`` differ only in what is written anew in each frame?"""
+        return len(header) == self._hlen and int.from_bytes(header) & self._mask == self._kind
+
+    def cut(self, sends: Sequence[Send]) -> Train:
+        """The frames of ``sends`` that fit, each a part of the train; short frames are padded.
+
+        If they are several, the first has ``mss`` bytes or more.
+        """
+        mss, hlen = self._mss, self._hlen
+        pieces: list[bytes | memoryview] = []
+        sizes = []
+        total = 0
+        for _, payload in sends:
+            length = sum(map(len, payload))
+            count = -(-length // mss)
+            last = length - (count - 1) * mss
+            sizes.append((count, last))
+            total += count
+            pieces += payload
+            if last < mss:
+                pieces.append(bytes(mss - last))
+        width = max(ETH_MIN, hlen + mss)
+        stride = width + (width & 1)
+        rows = np.empty((total, stride), np.uint8)
+        body = np.frombuffer(b"".join(pieces), np.uint8)
+        rows[:, hlen : hlen + mss] = body.reshape(total, mss)
+        if hlen + mss < stride:
+            rows[:, hlen + mss :] = 0
+        rows[:, :hlen] = self._first
+        begin = 0
+        for (header, _), (count, last) in zip(sends, sizes, strict=True):
+            self._number(rows[begin : begin + count], header, last)
+            begin += count
+        if self._field is not None:
+            insert_l4_many(rows, self._headers, stride)
+        parts = tuple([Part(count, max(ETH_MIN, hlen + last)) for count, last in sizes])
+        train = Train(
+            rows, width, parts[-1].last, self._checked, parts=parts if len(parts) > 1 else ()
+        )
+        if self._known:
+            # whole L4 headers, so a receiver finds no more than is known already
+            train.headers = headers = self._headers
+            count, last = sizes[0]
+            flags = 0 if self._flags is None else train.head[self._flags]
+            if count == 1 or flags != headers.tcp_flags:
+                end = hlen + (mss if count > 1 else last)
+                train.headers = replace(headers, l3_end=end, tcp_flags=flags)
+        return train
+
+    def _same(self) -> int:
+        """Mask of the bits of a header that frames have as it has them."""
+        mask = bytearray(b"\xff") * self._hlen
+        at = self._headers.l3_offset
+        mask[at + 4 : at + 6] = b"\0\0"  # identification, or length over IPv6
+        if self._v4:
+            mask[at + 2 : at + 4] = b"\0\0"
+        if self._l3:
+            mask[at + 10 : at + 12] = b"\0\0"
+        if self._sequence is not None:
+            mask[self._sequence : self._sequence + 4] = bytes(4)
+        if self._datagram is not None:
+            mask[self._datagram : self._datagram + 2] = b"\0\0"
+        if self._flags is not None:
+            mask[self._flags] = 0xFF - _FIN - _PSH - _CWR
+        if self._field is not None:
+            mask[self._field : self._field + 2] = b"\0\0"
+        return int.from_bytes(mask)
+
+    def _described(self, header: bytes, payload: int, flags: int) -> bytearray:
+        """The header of a frame with ``payload`` bytes, before what counts up.
+
+        ``flags``: those of TCP that it keeps. A checksum field gets the sum of the pseudo header.
+        """
+        out = bytearray(header)
+        headers = self._headers
+        at, start = headers.l3_offset, headers.l4_offset
+        if self._v4:
+            _U16.pack_into(out, at + 2, self._hlen - at + payload)
+        else:
+            _U16.pack_into(out, at + 4, self._hlen - at - 40 + payload)
+        length = self._hlen - start + payload
+        if self._flags is not None:
+            out[self._flags] &= flags
+        if self._datagram is not None:
+            _U16.pack_into(out, self._datagram, length)
+        if self._field is not None:
+            _U16.pack_into(out, self._field, pseudo_sum(headers, headers.ip_proto, length))
+        return out
+
+    def _number(self, rows: npt.NDArray[np.uint8], header: bytes, last: int) -> None:
+        """Complete the headers of one send, whose last frame has ``last`` bytes of payload.
+
+        That is what counts up from frame to frame, the IPv4 checksum, which depends on it, and
+        what is different in the first frame and the last. Of L4 checksums only the pseudo header's
+        sum is written.
+        """
+        count, stride = rows.shape
+        flat = rows.data.cast("B")
+        final = self._described(header, last, 0xFF - _CWR)
+        flat[(count - 1) * stride : (count - 1) * stride + self._hlen] = final
+        if self._flags is not None:
+            flat[self._flags] |= header[self._flags] & _CWR
+        if self._v4:
+            at, words = self._headers.l3_offset, rows.view(">u2")  # headers lie at even offsets
+            ident = _U16.unpack_from(header, at + 4)[0]
+            idents = _COUNTING[ident : ident + count]
+            words[:, (at + 4) // 2] = idents
+            if self._l3:
+                first = self._sum + ident
+                column = words[:, (at + 10) // 2]
+                if ident + count <= 1 << 16:
+                    column[:] = _CHECKSUMS[first : first + count]
+                else:
+                    column[:] = _CHECKSUMS[idents.astype(np.int64) + self._sum]
+                if last < self._mss:  # the length is less
+                    total = self._sum + int(idents[-1]) - (self._mss - last)
+                    column[-1] = _CHECKSUMS[total % 65535]
+        if self._sequence is not None:
+            first = _U32.unpack_from(header, self._sequence)[0]
+            sequence = rows[:, self._sequence : self._sequence + 4].view(">u4")[:, 0]
+            sequence[:] = np.arange(first, first + count * self._mss, self._mss)
+
+
 def segment(
     header: bytes,
     payload: Sequence[memoryview],
@@ -60,111 +244,6 @@ def segment(
     l4: bool,
     other: OtherLso = OtherLso.REPLICATE,
 ) -> Train | None:
-    """Cut ``payload`` (pieces, in order, not empty) into frames of ``mss`` payload bytes.
-
-    Short frames are padded. ``l3`` and ``l4`` ask for checksums. None if the header is not one that
-    can be segmented: no IP, longer than the inline bytes, or of a protocol that ``other`` refuses.
-    """
-    length = sum(map(len, payload))
-    hlen = len(header)
-    headers = parse(header, hlen, hlen, sized=False)
-    if headers is None or not headers.ip_version or headers.l4_offset > hlen:
-        return None
-    counts_up = headers.ip_proto == IPPROTO_TCP
-    if headers.ip_proto not in L4_CHECKSUM_AT:
-        if other is OtherLso.REFUSE:
-            return None
-        counts_up = other is OtherLso.SEQUENCE and headers.l4_offset + 8 <= hlen
-    count = -(-length // mss)
-    last = length - (count - 1) * mss
-    width = max(ETH_MIN, hlen + mss)
-    stride = width + (width & 1)
-    rows = np.empty((count, stride), np.uint8)
-    body = np.frombuffer(b"".join((*payload, bytes(mss - last))), np.uint8)
-    rows[:, hlen : hlen + mss] = body.reshape(count, mss)
-    if hlen + mss < stride:
-        rows[:, hlen + mss :] = 0
-    flat = rows.data.cast("B")
-    final = _header(header, headers, last, l4, last=True)
-    first = final
-    if count > 1:
-        first = _header(header, headers, mss, l4, last=False)
-        rows[:, :hlen] = np.frombuffer(first, np.uint8)
-    end = (count - 1) * stride
-    flat[end : end + hlen] = final
-    if headers.ip_proto == IPPROTO_TCP and headers.l4_offset:
-        flat[headers.l4_offset + 13] |= header[headers.l4_offset + 13] & _CWR
-    checked = _number(rows, headers, (first, final), mss, counts_up, l3, l4)
-    train = Train(rows, width, max(ETH_MIN, hlen + last), checked)
-    if headers.l4_offset and headers.ip_proto in L4_CHECKSUM_AT and hlen <= HEAD:
-        # whole L4 headers, so a receiver finds no more than is known already
-        headers.l3_end = hlen + (mss if count > 1 else last)
-        headers.tcp_flags = flat[headers.l4_offset + 13] if headers.tcp_header else 0
-        train.headers = headers
-    return train
-
-
-def _header(header: bytes, headers: Headers, payload: int, l4: bool, *, last: bool) -> bytearray:
-    """The header of a frame with ``payload`` bytes that is not the first, before what counts up.
-
-    ``l4``: its checksum field gets the sum of the pseudo header.
-    """
-    out = bytearray(header)
-    at, start, proto = headers.l3_offset, headers.l4_offset, headers.ip_proto
-    if headers.ip_version == 4:
-        _U16.pack_into(out, at + 2, len(header) - at + payload)
-    else:
-        _U16.pack_into(out, at + 4, len(header) - at - 40 + payload)
-    field = L4_CHECKSUM_AT.get(proto)
-    if not start or field is None:
-        return out
-    length = len(header) - start + payload
-    if proto == IPPROTO_TCP:
-        out[start + 13] &= 0xFF - _CWR if last else 0xFF - _CWR - _FIN - _PSH
-    else:
-        _U16.pack_into(out, start + 4, length)
-    if l4 and not headers.frag:
-        _U16.pack_into(out, start + field, pseudo_sum(headers, proto, length))
-    return out
-
-
-def _number(
-    rows: npt.NDArray[np.uint8],
-    headers: Headers,
-    ends: tuple[bytearray, bytearray],
-    mss: int,
-    counts_up: bool,
-    l3: bool,
-    l4: bool,
-) -> Checked:
-    """Write what counts up from frame to frame, then the checksums.
-
-    ``ends``: the header of each frame but the last one, and of that, before what counts up.
-    """
-    count = len(rows)
-    at, start = headers.l3_offset, headers.l4_offset
-    words = rows.view(">u2")  # headers lie at even offsets
-    checked = 0
-    if headers.ip_version == 4:
-        ident = _U16.unpack_from(ends[0], at + 4)[0]
-        words[:, (at + 4) // 2] = _COUNTING[ident : ident + count]
-        if l3 and ident + count > 1 << 16:
-            insert_l3_many(rows, headers)
-        elif l3:  # the identification differs, and counts up
-            end = at + ipv4_header_length(ends[0], headers)
-            first, last = (ones_sum(one[at : at + 10] + one[at + 12 : end]) for one in ends)
-            column = words[:, (at + 10) // 2]
-            column[:] = _CHECKSUMS[first : first + count]
-            column[-1] = _CHECKSUMS[last + count - 1]
-        checked = int(l3)
-    else:
-        checked = 1
-    if not start:
-        return CHECKED[checked]
-    if counts_up:
-        first = _U32.unpack_from(ends[0], start + 4)[0]
-        sequence = rows[:, start + 4 : start + 8].view(">u4")[:, 0]
-        sequence[:] = np.arange(first, first + count * mss, mss)
-    if l4 and insert_l4_many(rows, headers, rows.shape[1]):
-        checked |= 2
-    return CHECKED[checked]
+    """One large send alone; see ``Segmenter``."""
+    segmenter = Segmenter.of(header, mss, l3=l3, l4=l4, other=other)
+    return None if segmenter is None else segmenter.cut([(header, payload)])

@@ -41,8 +41,8 @@ from nicmodel.units import CounterSet, Cqn, Dekn, Eqn, Rqn, Sqn, Tirn, Tisn
 TURN = 16
 """WQEs that one send queue may execute before the next one has its turn."""
 
-TURN_OCTETS = 1 << 17
-"""Bytes on the wire after which a turn ends too: two of TCP's large sends."""
+TURN_OCTETS = 1 << 18
+"""Bytes on the wire after which a turn ends too: four of TCP's large sends."""
 
 TURNS = 16
 """Turns before the event loop sees to other work."""
@@ -280,7 +280,7 @@ class Datapath:
             sq = self._sqs.get(sqn)
             if sq is not None:
                 before = sq.octets
-                if sq.run(TURN, TURN_OCTETS):
+                if sq.run(TURN, min(TURN_OCTETS, octets)):
                     arbiter.again(sqn)
                 octets -= sq.octets - before
         if arbiter and not self._continuing and not self.frozen:

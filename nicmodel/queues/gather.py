@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Data segments of a WQE: from descriptors to pieces of guest memory."""
+"""What a send WQE carries: inline headers, and data segments as pieces of guest memory."""
 
 from struct import Struct
 from typing import Protocol
@@ -8,10 +8,39 @@ from nicmodel.errors import DmaFault, QueueFault
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.mkey import TranslatedKey
 from nicmodel.spec.cqe import CqeSyndrome
-from nicmodel.spec.wqe import INLINE_SEG, SEND_WQE_DS
+from nicmodel.spec.wqe import ETH_INLINE_SIZE, ETH_INSERT_VLAN, INLINE_SEG, SEND_WQE_DS
 
 _SEG = Struct(">IIQ")
 """``DataSeg`` as the hot path reads it: byte_count, lkey, addr."""
+_SEND = Struct(">12xI4xBBHIHH")
+_INLINE_AT = 0x1E
+
+DATA_AT = 0x20
+"""Where data segments begin behind an Ethernet segment without inline headers."""
+
+
+def send_segment(wqe: bytes) -> tuple[int, int, int, int, int, int, int]:
+    """``imm`` of the control segment, and ``EthSeg`` from cs_flags on.
+
+    That is cs_flags, swp_flags, mss, metadata, inline size, inline start. Raises QueueFault.
+    """
+    if len(wqe) < DATA_AT:
+        raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
+    return _SEND.unpack_from(wqe)
+
+
+def inline_headers(wqe: bytes, size: int) -> tuple[bytes, int]:
+    """Inline headers (none if a VLAN tag is to be inserted), and where data segments begin.
+
+    ``size``: that of the Ethernet segment. Raises QueueFault.
+    """
+    if size & ETH_INSERT_VLAN:
+        return b"", DATA_AT
+    length = size & ETH_INLINE_SIZE
+    data_at = DATA_AT + (max(0, length - 2) + 15 & ~15)
+    if data_at > len(wqe):
+        raise QueueFault("inline headers end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
+    return wqe[_INLINE_AT : _INLINE_AT + length], data_at
 
 
 class Keys(Protocol):

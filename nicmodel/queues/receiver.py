@@ -300,12 +300,14 @@ def _hash_input(tir: Tir, headers: Headers) -> tuple[bytes, int]:
 def _train_sums(train: Train, headers: Headers) -> list[int]:
     """``check_sum`` of each frame of a train whose checksums are known to be right.
 
-    All frames but the last are of one length, and nothing else makes a difference. Over IPv6 the
-    length makes none either: it stands in the header once and in the pseudo header once.
+    Only the length of a frame makes a difference, and over IPv6 not even that: it stands in the
+    header once and in the pseudo header once.
     """
     sums = [complete_known_good(train.head, headers)] * train.count
-    if train.count > 1 and headers.ip_version == 4:
+    if headers.ip_version == 4:
         at = headers.l3_offset
-        (length,) = _U16.unpack_from(train.rows[-1], at + 2)
-        sums[-1] = shortened(sums[0], headers.l3_end - at - length)
+        for number in train.ends:
+            if number:
+                (length,) = _U16.unpack_from(train.rows[number], at + 2)
+                sums[number] = shortened(sums[0], headers.l3_end - at - length)
     return sums

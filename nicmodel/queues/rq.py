@@ -42,15 +42,20 @@ def _frame_of(length: int) -> np.dtype[np.void]:
 
 def _scatter(train: Train, target: memoryview, offsets: npt.NDArray[np.uint64]) -> None:
     """Write each frame to its offset in ``target``, which has room for the longest at each."""
-    count, width, last = train.count, train.width, train.last
-    if count > 1:
-        kind, stride = _frame_of(width), train.rows.strides[0]
-        frames: npt.NDArray[np.void] = np.ndarray(count - 1, kind, train.rows, 0, stride)
-        # element i is what begins at byte i, so one indexed copy writes all frames
-        places: npt.NDArray[np.void] = np.ndarray(len(target) - width + 1, kind, target, 0, 1)
-        places[offsets[:-1]] = frames
-    end = int(offsets[-1])
-    target[end : end + last] = train.rows[-1, :last].data
+    count, width, rows = train.count, train.width, train.rows
+    kind = _frame_of(width)
+    frames: npt.NDArray[np.void] = np.ndarray(count, kind, rows, 0, rows.strides[0])
+    # element i is what begins at byte i, so one indexed copy writes many frames
+    places: npt.NDArray[np.void] = np.ndarray(len(target) - width + 1, kind, target, 0, 1)
+    begin = 0
+    for number, length in train.shorter:
+        if begin < number:
+            places[offsets[begin:number]] = frames[begin:number]
+        at = int(offsets[number])
+        target[at : at + length] = rows[number, :length].data
+        begin = number + 1
+    if begin < count:
+        places[offsets[begin:]] = frames[begin:]
 
 
 def _completions(
@@ -61,7 +66,8 @@ def _completions(
     if isinstance(frames, Train):
         _describe(cqe, 0, sums[0], frames.length)
         cqes = cqe * count
-        _describe(cqes, len(cqes) - CQE_SIZE, sums[-1], frames.last)
+        for number, length in frames.shorter:
+            _describe(cqes, number * CQE_SIZE, sums[number], length)
     else:
         cqes = cqe * count
         for at, check_sum, frame in zip(range(0, len(cqes), CQE_SIZE), sums, frames, strict=True):

@@ -12,15 +12,16 @@ from itertools import groupby
 from struct import Struct
 
 from nicmodel.errors import DmaFault, QueueFault
-from nicmodel.frame import CHECKED, ETH_HEADER, ETH_MIN, Frame, Origin, Traffic
+from nicmodel.frame import CHECKED, ETH_HEADER, ETH_MIN, Frame, Origin, Traffic, Train
 from nicmodel.memory import GuestMemory
 from nicmodel.objects.queue import QueueState, SqConfig
 from nicmodel.offload.checksum import insert_l3, insert_l4
 from nicmodel.offload.coalesce import RUN, coalesce
 from nicmodel.offload.parse import parse
-from nicmodel.offload.segment import MAX_SEGMENTS, OtherLso, segment
+from nicmodel.offload.segment import OtherLso
 from nicmodel.queues.cq import Cq
-from nicmodel.queues.gather import Gather
+from nicmodel.queues.gather import DATA_AT, Gather, inline_headers, send_segment
+from nicmodel.queues.large import MAX_FRAME, Large, LargeSend
 from nicmodel.queues.ring import Ring
 from nicmodel.queues.tls_params import progress_params
 from nicmodel.queues.tls_rx import TlsRx
@@ -31,7 +32,6 @@ from nicmodel.spec.cqe import Cqe, CqeOpcode, CqeSyndrome, ErrCqe
 from nicmodel.spec.tls import TlsOpmod
 from nicmodel.spec.wqe import (
     CE_MASK,
-    ETH_INLINE_SIZE,
     ETH_INSERT_SVLAN,
     ETH_INSERT_VLAN,
     SEND_WQE_BB,
@@ -46,9 +46,6 @@ from nicmodel.trace.tracer import Tracer
 
 _CTRL = Struct(">II3xBI")
 """``CtrlSeg`` as the hot path reads it: opmod_idx_opcode, qpn_ds, fm_ce_se, imm."""
-_SEND = Struct(">12xI4xBBHIHH")
-"""``imm`` of the control segment, and ``EthSeg`` from cs_flags on: cs_flags, swp_flags, mss,
-metadata, inline size, inline start."""
 _PLAIN = Struct(">IIxxxBI4xB7xH2xIIQ")
 """A SEND as most are, with one data segment: opmod_idx_opcode, qpn_ds, fm_ce_se, imm, cs_flags,
 inline size, byte_count, lkey, addr."""
@@ -62,17 +59,9 @@ _TIME = Struct(">Q")
 _TIME_AT = 0x30
 _TIME_MASK = (1 << 64) - 1
 """``timestamp`` of the CQE: when the WQE was done, in ticks of the internal timer."""
-_INLINE_AT = 0x1E
-_DATA_AT = 0x20
 
 _L3, _L4 = int(EthCsFlags.L3), int(EthCsFlags.L4)
 _CQ_UPDATE = int(FmCeSe.CQ_UPDATE)
-
-MAX_LSO = 1 << 18
-"""Longest packet that LSO takes, bytes (``max_lso_cap`` 18)."""
-
-MAX_FRAME = 10_240
-"""Longest frame that a SEND may carry, bytes; *assumption*: hardware's limit is near this."""
 
 _DBR_SEND = 4
 """Offset of the send counter in the doorbell record (MLX5_SND_DBR)."""
@@ -119,7 +108,9 @@ class Sq:
         self._gather = gather
         self._cq = cq
         self._egress = egress
-        self._other_lso = other_lso
+        self._large = Large(config.sqn, gather, tls, other_lso)
+        self._row: list[int] = []
+        """Indices of the WQEs of the large sends that leave as one train."""
         self._tls = tls
         self._tls_rx = tls_rx
         self._timestamp = timestamp
@@ -147,8 +138,16 @@ class Sq:
         egress = self._egress
 
         def show(traffic: Traffic) -> None:
-            sees(self, traffic)
-            egress(traffic)
+            parts: list[Traffic] = list(traffic.split())
+            for number, part in enumerate(parts):
+                if len(parts) > 1:
+                    self.index = self._row[number]
+                sees(self, part)
+            if len(parts) == 1 or all(part.origin is None for part in parts):
+                egress(traffic)
+            else:
+                for part in parts:
+                    egress(part)
 
         self._egress = show
 
@@ -210,7 +209,10 @@ class Sq:
             if not budget or self.octets >= limit:
                 return True
             posted = (producer - self.consumer) & 0xFFFF
-            done = self._plain_sends(min(posted, budget), limit - self.octets)
+            left = limit - self.octets
+            done = self._plain_sends(min(posted, budget), left)
+            if not done:
+                done = self._large_sends(posted, budget, left)
             if not done:
                 self._step(posted)
                 done = 1
@@ -262,6 +264,53 @@ class Sq:
         for one in asked:
             self._complete(WqeOpcode.SEND, one)
         return len(frames)
+
+    def _large_sends(self, posted: int, budget: int, octets: int) -> int:
+        """Execute at most ``budget`` WQEs at once; how many.
+
+        They are LSOs of one flow in a row: who sends much posts them so. ``posted`` WQEBBs are the
+        driver's word; what ends a row and ``octets`` are as for ``_plain_sends``.
+        """
+        if self._checks or self.state is not QueueState.RDY:
+            return 0
+        index, large = self.consumer, self._large
+        sends: list[LargeSend] = []
+        asked = []
+        try:
+            while len(sends) < budget and octets > 0 and posted:
+                page, at = self._ring.locate(index)
+                first, second, ce, _ = _CTRL.unpack_from(page, at)
+                length = (second & 0x3F) * SEND_WQE_DS
+                blocks = -(-length // SEND_WQE_BB)
+                if first & 0xFF != WqeOpcode.LSO or second >> 8 != self.config.sqn:
+                    break
+                if blocks > posted:
+                    break
+                wqe = bytes(page[at : at + length])
+                send = large.read(
+                    wqe if len(wqe) == length else self._ring.read(index, length), index
+                )
+                if not (large.follows(sends[0], send) if sends else large.begins(send)):
+                    break
+                sends.append(send)
+                if ce & CE_MASK == _CQ_UPDATE:
+                    asked.append(index)
+                index = index + blocks & 0xFFFF
+                posted -= blocks
+                octets -= send.octets
+        except (QueueFault, DmaFault):
+            pass
+        try:
+            if not sends:
+                return 0
+            train = large.train(sends)
+        except QueueFault:
+            return 0
+        self.consumer, self.index = index, sends[0].index
+        self._transmit_large(sends, train)
+        for one in asked:
+            self._complete(WqeOpcode.LSO, one)
+        return len(sends)
 
     def _step(self, posted: int) -> None:
         """Execute the WQE at ``consumer``; ``posted`` WQEBBs are the driver's word."""
@@ -328,23 +377,10 @@ class Sq:
             self.state = QueueState.ERR
             self._tracer.emit(QueueError("SQ", self.config.sqn, self.consumer, reason))
 
-    @staticmethod
-    def _inline(wqe: bytes, size: int) -> tuple[bytes, int]:
-        """Inline headers (none if a VLAN tag is to be inserted), and where data segments begin."""
-        if size & ETH_INSERT_VLAN:
-            return b"", _DATA_AT
-        length = size & ETH_INLINE_SIZE
-        data_at = _DATA_AT + (max(0, length - 2) + 15 & ~15)
-        if data_at > len(wqe):
-            raise QueueFault("inline headers end behind the WQE", CqeSyndrome.LOCAL_LENGTH_ERR)
-        return wqe[_INLINE_AT : _INLINE_AT + length], data_at
-
     def _send(self, wqe: bytes) -> None:
         """SEND: one frame."""
-        if len(wqe) < _DATA_AT:
-            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        imm, cs_flags, _, _, _, size, start = _SEND.unpack_from(wqe)
-        header, at = self._inline(wqe, size) if size else (b"", _DATA_AT)
+        imm, cs_flags, _, _, _, size, start = send_segment(wqe)
+        header, at = inline_headers(wqe, size) if size else (b"", DATA_AT)
         pieces = self._gather.segments(wqe, at)
         length = len(header)
         for piece in pieces:
@@ -397,36 +433,13 @@ class Sq:
 
     def _lso(self, wqe: bytes) -> None:
         """LSO: headers inline, payload gathered."""
-        if len(wqe) < _DATA_AT:
-            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        imm, cs_flags, _, mss, _, size, _ = _SEND.unpack_from(wqe)
-        header, at = self._inline(wqe, size)
-        payload = self._gather.segments(wqe, at)
-        length = sum(map(len, payload))
-        if not mss or not length or not header or length > MAX_LSO:
-            raise QueueFault(
-                f"LSO of {length} bytes with mss {mss} and {len(header)} header bytes",
-                CqeSyndrome.LOCAL_LENGTH_ERR,
-            )
-        if length > mss * MAX_SEGMENTS:
-            raise QueueFault(
-                f"LSO of {length} bytes with mss {mss}: too many segments",
-                CqeSyndrome.LOCAL_LENGTH_ERR,
-            )
-        if len(header) + mss > MAX_FRAME:
-            raise QueueFault("the segments are too long", CqeSyndrome.LOCAL_LENGTH_ERR)
-        origin = None
-        if imm >> _TIS_SHIFT:
-            sealed, origin = self._tls.encrypt(self._use(imm), header, payload, mss)
-            payload = [sealed]
-        l3, l4 = bool(cs_flags & _L3), bool(cs_flags & _L4)
-        train = segment(header, payload, mss, l3=l3, l4=l4, other=self._other_lso)
-        if train is None:
-            raise QueueFault(
-                "LSO of a header that this card does not segment", CqeSyndrome.LOCAL_QP_OP_ERR
-            )
-        train.origin = origin
+        sends = [self._large.read(wqe, self.index)]
+        self._transmit_large(sends, self._large.train(sends))
+
+    def _transmit_large(self, sends: list[LargeSend], train: Train) -> None:
+        """Send the train of a row, or of one."""
         self.octets += train.octets
+        self._row = [send.index for send in sends]
         self._egress(train)
 
     def _umr(self, wqe: bytes) -> None:
@@ -467,12 +480,10 @@ class Sq:
 
     def _mpsw(self, wqe: bytes) -> None:
         """ENHANCED_MPSW: every data segment is a complete frame."""
-        if len(wqe) < _DATA_AT:
-            raise QueueFault("no Ethernet segment", CqeSyndrome.LOCAL_QP_OP_ERR)
-        imm, cs_flags, _, _, _, size, start = _SEND.unpack_from(wqe)
+        imm, cs_flags, _, _, _, size, start = send_segment(wqe)
         if imm >> _TIS_SHIFT:
             raise QueueFault("ENHANCED_MPSW with a TIS", CqeSyndrome.LOCAL_QP_OP_ERR)
-        for length, group in groupby(self._gather.segments(wqe, _DATA_AT), len):
+        for length, group in groupby(self._gather.segments(wqe, DATA_AT), len):
             if length > MAX_FRAME:
                 raise QueueFault("the frame is too long", CqeSyndrome.LOCAL_LENGTH_ERR)
             pieces = list(group)

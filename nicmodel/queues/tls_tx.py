@@ -112,16 +112,17 @@ class TlsTx:
             watch.progress_params(use)
 
     def encrypt(
-        self, use: Use, header: Buffer, pieces: Sequence[memoryview], step: int = 0
+        self, use: Use, header: Buffer, pieces: Sequence[memoryview], step: int = 0, at: int = 0
     ) -> tuple[memoryview, Origin | None]:
         """What the payload ``pieces`` of a SEND or LSO become, to be used before the next call.
 
         ``header`` stands before them, in each frame; ``step`` bytes of payload go into a frame, 0
-        if it is but one. Raises QueueFault.
+        if it is but one. The last results, ``at`` bytes in all, stay as they are. Raises
+        QueueFault.
         """
         stream = self._stream(use)
         data = self._join(pieces)
-        out = self._room(len(data))
+        out = self._room(len(data), at)
         for watch in (*self.watches, *self.listeners):
             watch.send(use, header, len(data))
         records = self._run(use, stream, data, out)
@@ -129,8 +130,10 @@ class TlsTx:
         if self.origins:
             parts = _parts(records, stream.number, len(data))
             step = step or len(data)
-            at = len(header)
-            origin = Origin("SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", at, step, data)
+            behind = len(header)
+            origin = Origin(
+                "SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", behind, step, data
+            )
         return out, origin
 
     def dump(self, use: Use, pieces: Sequence[memoryview]) -> None:
@@ -198,13 +201,14 @@ class TlsTx:
             at = end
         return self._clear[:length]
 
-    def _room(self, length: int) -> memoryview:
-        """Where ciphertext goes; a place for itself if it is kept."""
+    def _room(self, length: int, at: int = 0) -> memoryview:
+        """Where ciphertext goes, behind ``at`` bytes of it; a place for itself if it is kept."""
         if self.watches:
             return memoryview(bytearray(length))
-        if length > len(self._sealed):
-            self._sealed = memoryview(bytearray(length))
-        return self._sealed[:length]
+        end = at + length
+        if end > len(self._sealed):
+            self._sealed = memoryview(bytearray(end))
+        return self._sealed[at:end]
 
     def _run(
         self, use: Use, stream: EncryptStream, data: Buffer, out: memoryview

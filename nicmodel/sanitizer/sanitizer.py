@@ -6,7 +6,7 @@ told once for a cause: a context that was reported to stand at the wrong place i
 until it gets parameters again.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -94,12 +94,13 @@ class Sanitizer:
         self._contexts: dict[int, Context] = {}
         self._of_dek: dict[int, set[int]] = {}
         self._epoch = 0
-        self._encrypting = False
+        self._encrypted: deque[dict[Kind, int | None]] = deque()
+        """What was found of each packet that has passed the engine and is yet to leave."""
         self._untried = 0
         self._refused: Use | None = None
         self._injected = False
         self._said: dict[Kind, int | None] = {}
-        """What was found of the packet that is being sent, and the TIS."""
+        """What was found of the packet in work, and the TIS."""
 
     def begin(self, datapath: Datapath) -> None:
         """A life of the device begins. What nonces were used for stays remembered."""
@@ -111,10 +112,10 @@ class Sanitizer:
 
     def sees(self, sq: Sq, traffic: Traffic) -> None:
         """A send queue hands traffic to the port; what was found is the verdict on it."""
-        if self._encrypting:
-            self._encrypting = False
-            if self._said and traffic.origin is not None:
-                verdict = f"{traffic.origin.verdict}, found: {', '.join(self._said)}"
+        if self._encrypted:
+            said = self._encrypted.popleft()
+            if said and traffic.origin is not None:
+                verdict = f"{traffic.origin.verdict}, found: {', '.join(said)}"
                 traffic.origin = replace(traffic.origin, verdict=verdict)
         elif self.sentinel.flows:
             self._said = {}
@@ -178,8 +179,8 @@ class Sanitizer:
 
     def send(self, use: Use, header: Buffer, octets: int) -> None:
         """See ``TlsWatch``."""
-        self._encrypting = True
         self._said = {}
+        self._encrypted.append(self._said)
         context = self._used(use)
         self._starts(use, context)
         found = packets.connection(header, len(header) + octets)
@@ -256,7 +257,7 @@ class Sanitizer:
             refused, self._refused = self._refused, None
             if event.kind == "SQ":
                 self._epoch += 1
-                self._encrypting = False
+                self._encrypted.clear()
             if injected:
                 return
             where: dict[str, Any] = {}

@@ -108,7 +108,8 @@ class Capture:
         if self._writer is not None:
             try:
                 for tap, time, way, traffic in batch:
-                    tap.write(self._writer, time, way, traffic)
+                    for part in traffic.split():
+                        tap.write(self._writer, time, way, part)
             except OSError as error:
                 self._stop(error)
 

@@ -222,9 +222,9 @@ class Way:
         """Pass frames ``start`` to ``end`` of a train, without a copy."""
         if start == 0 and end == train.count:
             self._pass(train, when)
-        elif start < end:
-            last = train.last if end == train.count else train.width
-            self._pass(Train(train.rows[start:end], train.width, last, train.checked), when)
+        else:
+            for part in train.split(start, end):
+                self._pass(part, when)
 
     def _pass(self, traffic: Traffic, when: int) -> None:
         """Let traffic arrive at ``when``, and right behind it what has waited for it."""
