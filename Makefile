@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test vm-test bench fuzz doctor clean
+.PHONY: help setup lint test vm-test kmod bench fuzz doctor clean
 
 PYTHON := build/venv/bin/python
 export KERNEL
@@ -27,6 +27,9 @@ test: setup ## Tests that need no guest, in less than 3 minutes
 vm-test: setup ## Boot guests and test the NIC in them; results in build/results
 	$(PYTHON) -m pytest -p nicmodel.testbed.pytest_plugin tests/vm -q \
 		--tap-file build/results/vm.tap --junit-xml build/results/vm.xml $(vm_options)
+
+kmod: setup ## The SMT kernel modules for KERNEL=package|path, into build/kmod
+	$(PYTHON) -m nicmodel.testbed.smt $(KERNEL)
 
 bench: setup ## Our NIC beside QEMU's e1000e, and the model alone; T=model|vm|ktls; results in build/bench
 	$(PYTHON) -m tests.bench $(T)

@@ -12,35 +12,36 @@
  * bind() to port 0) and takes no requests.
  *	EADDRINUSE	the port is taken in this network namespace
  *	EADDRNOTAVAIL	the address is not local, or the port is above SMT_MAX_SERVER_PORT
- *	EACCES		the port is below net.ipv4.ip_unprivileged_port_start, no CAP_NET_BIND_SERVICE
+ *	EACCES		the port is below net.ipv4.ip_unprivileged_port_start, and no
+ *			CAP_NET_BIND_SERVICE
  *	EINVAL		the socket has a port already; the address is short
  *	EAFNOSUPPORT	the address is not AF_INET
  * connect(2), listen(2), accept(2), shutdown(2): EOPNOTSUPP.
  *
- * sendmsg(2) takes a whole message. msg_name is the peer, always. Without a control message, or with
- * an SMT_RPC whose id is 0, it is a request; cookie comes back with the response. With the id of a
- * request that was received (and the address that it came from) it is the response. flags and error
- * must be 0. It returns when the message is copied (and encrypted), not when it is delivered; it
- * waits, unless MSG_DONTWAIT, while messages of more than SO_SNDBUF bytes are unacknowledged.
+ * sendmsg(2) takes a whole message. msg_name is the peer, always. Without a control message, or
+ * with an SMT_RPC whose id is 0, it is a request; cookie comes back with the response. With the id
+ * of a request that was received (and the address that it came from) it is the response. flags and
+ * error must be 0. It returns when the message is copied (and encrypted), not when it is delivered;
+ * it waits, unless MSG_DONTWAIT, while messages of more than SO_SNDBUF bytes are unacknowledged.
  *	EDESTADDRREQ	no address
- *	EINVAL		address too short, port 0, a broadcast or multicast address; a control message
- *			other than SMT_RPC, or one of wrong size, or with flags or error that are not 0
+ *	EINVAL		address too short, port 0, a broadcast or multicast address; a control
+ *			message other than SMT_RPC, or of wrong size, or with flags or error not 0
  *	EAFNOSUPPORT	address not AF_INET
  *	EMSGSIZE	longer than net.smt.max_message (at most SMT_MAX_MESSAGE)
  *	ENOENT		no request with this id and address waits for a response: it was answered
  *			before, or aborted, or its client is gone
  *	EAGAIN		MSG_DONTWAIT and no room (also: SO_SNDTIMEO is over)
  *	ENOKEY		there are keys for this peer but no TLS_TX, or SMT_SECURE and no key
- *	EKEYREJECTED	the key must not encrypt this: a default key that another peer has, or a request
- *			under a key that has encrypted responses (or the other way round)
+ *	EKEYREJECTED	the key must not encrypt this: a default key that another peer has, or a
+ *			request under a key that has encrypted responses
  *	EOPNOTSUPP	MSG_OOB
  *	EFAULT, EINTR, ENOMEM, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH, EHOSTUNREACH: as everywhere
  *
  * recvmsg(2) returns one message, the peer in msg_name, and an SMT_RPC control message: the id that
  * names the RPC on this socket, flags that say what it is; cookie is the request's (0 in a request
- * that was received). What does not fit into the buffer is lost and MSG_TRUNC set in msg_flags; with
- * MSG_TRUNC in the flags the whole length is returned. MSG_PEEK and MSG_DONTWAIT as for UDP. An RPC
- * of this socket that failed is reported in the same way: length 0, error not 0. When the caller
+ * that was received). What does not fit into the buffer is lost and MSG_TRUNC set in msg_flags;
+ * with MSG_TRUNC in the flags the whole length is returned. MSG_PEEK and MSG_DONTWAIT as for UDP.
+ * An RPC of this socket that failed is reported in the same way: length 0, error not 0. When the caller
  * gave no room for the control message, recvmsg() fails with that error instead. After EFAULT the
  * message is still there.
  *	errors of an RPC: ETIMEDOUT (the peer does not answer), ENOTCONN (no such port there),
@@ -94,7 +95,7 @@ struct smt_rpc {
  *	and take records of up to 64 KiB, for peers that run the published code. Default
  *	net.smt.interop. EBUSY once the socket has keys.
  * SMT_SECURE (set, get): int. 1: this socket sends and takes no plaintext at all. Once 1 it stays:
- *	EPERM. Without it plaintext is refused only from, and to, peers that the socket has keys for.
+ *	EPERM. Without it plaintext is refused only from, and to, peers that there are keys for.
  * SMT_INFO (get): struct smt_info.
  */
 #define SMT_ABORT		1
@@ -144,16 +145,17 @@ struct smt_info {
  * - TLS_TX and TLS_RX of one peer differ: request and response have the same numbers.
  * - The key of a peer encrypts requests or responses, not both: ids of the two ends may be equal.
  *   Two machines that are client and server to each other take two sockets each.
- * - default_keys = 1 (peer_addr and peer_port must be 0): keys for a peer not known yet. They belong
- *   to the first peer that they are used with (TLS_RX: that an authentic message came from) and to
- *   it alone; messages of others are dropped. One pair of default keys at a time.
+ * - default_keys = 1 (peer_addr and peer_port must be 0): keys for a peer not known yet. They
+ *   belong to the first peer that they are used with (TLS_RX: that an authentic message came from)
+ *   and to it alone; messages of others are dropped. One pair of default keys at a time.
  * The machine's memory cannot reach across a reboot or to other machines: keys that are written
  * down or handed to several machines are the user's own mistake.
- *	EINVAL		wrong length, version, or pad; no peer address or port; default_keys with one
+ *	EINVAL		wrong length, version, or pad; no peer address or port; default_keys with
+ *			one
  *	EOPNOTSUPP	a cipher other than AES-GCM with 128 or 256 bits
  *	EEXIST		the socket has keys for this peer and direction
- *	EKEYREJECTED	the key was installed before on this machine (this direction), or is the other
- *			direction's of this peer
+ *	EKEYREJECTED	the key was installed before on this machine (this direction), or is the
+ *			other direction's of this peer
  *	ENOSPC		more keys than smt_ledger remembers (its parameter max_keys)
  *	EBUSY		TLS_TX for a peer to which plaintext of this socket is under way
  *
