@@ -459,6 +459,7 @@ static void heard(struct smt_call *call)
 	struct smt_limits *limits = &call->ssk->snet->limits;
 
 	call->resends = 0;
+	WRITE_ONCE(call->peer->heard, jiffies);
 	if (call->state != SMT_REPLIED)
 		smt_call_expect(call, READ_ONCE(limits->resend_ticks));
 }
@@ -603,6 +604,8 @@ void smt_acked(struct smt_net *snet, __be32 addr, __be32 local, u64 client_id, u
 	if (ssk) {
 		spin_lock_bh(&ssk->lock);
 		call = smt_find_call(ssk, client_id | 1, addr, client_port);
+		if (call)
+			WRITE_ONCE(call->peer->heard, jiffies);
 		if (call && call->state == SMT_REPLIED)
 			smt_call_end(call);
 		spin_unlock_bh(&ssk->lock);
@@ -625,18 +628,13 @@ static void ack_in(struct smt_net *snet, struct sk_buff *skb)
 /* The RPC that a server asks about is not here, so its response was received. */
 static void ack_unknown(struct smt_sock *ssk, const struct iphdr *ip, u16 sport, u64 id)
 {
-	struct smt_ack packet = {
-		.count = htons(1),
-		.entries[0] = {
-			.client_id = cpu_to_be64(id),
-			.client_port = htons(ssk->port),
-			.server_port = htons(sport),
-		},
+	struct smt_ack_entry entry = {
+		.client_id = cpu_to_be64(id),
+		.client_port = htons(ssk->port),
+		.server_port = htons(sport),
 	};
 
-	smt_send_to(ssk->snet, ip->daddr, ip->saddr, ssk->port, sport, id, SMT_ACK, &packet,
-		    sizeof(packet));
-	smt_count(ssk->snet, SMT_C_TX_ACK);
+	smt_peer_ack_now(ssk->snet, ip->daddr, ip->saddr, &entry);
 }
 
 static void no_call(struct smt_sock *ssk, struct sk_buff *skb, u8 type, u64 id)
@@ -647,6 +645,12 @@ static void no_call(struct smt_sock *ssk, struct sk_buff *skb, u8 type, u64 id)
 
 	if (type == SMT_NEED_ACK && smt_is_client(id)) {
 		ack_unknown(ssk, ip, sport, id);
+	} else if (type == SMT_RESEND && !smt_is_client(id) &&
+		   may_begin(ssk) != SMT_N_COUNTERS) {
+		/* there was no room for the request: not now, but it need not give up */
+		smt_send_to(ssk->snet, ip->daddr, ip->saddr, ssk->port, sport, id, SMT_BUSY,
+			    NULL, 0);
+		smt_count(ssk->snet, SMT_C_TX_BUSY);
 	} else if (type == SMT_RESEND) {
 		smt_send_to(ssk->snet, ip->daddr, ip->saddr, ssk->port, sport, id, SMT_UNKNOWN,
 			    NULL, 0);
@@ -683,6 +687,7 @@ static void control_in(struct smt_sock *ssk, struct sk_buff *skb, u8 type)
 		break;
 	default:
 		/* NEED_ACK: the response is not whole yet, the timer asks for the rest */
+		WRITE_ONCE(call->peer->heard, jiffies);
 		break;
 	}
 }

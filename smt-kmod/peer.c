@@ -4,6 +4,7 @@
 #include <linux/slab.h>
 #include "smt.h"
 
+#define QUESTIONS	4	/* RESEND and NEED_ACK that a machine gets in a jiffy, at most */
 #define IDLE_TIME	(60 * HZ)	/* until a machine that nothing is done with is forgotten */
 
 static struct hlist_head *bucket(struct smt_net *snet, __be32 addr)
@@ -30,6 +31,7 @@ static struct smt_peer *add(struct smt_net *snet, __be32 addr)
 		return NULL;
 	peer->addr = addr;
 	peer->told = jiffies - HZ;
+	peer->heard = jiffies;
 	/* until it says otherwise */
 	peer->cutoffs[6] = U32_MAX;
 	hlist_add_head(&peer->node, bucket(snet, addr));
@@ -102,6 +104,26 @@ bool smt_peer_untold(struct smt_net *snet, struct smt_peer *peer)
 	return now;
 }
 
+/*
+ * Whether a machine can be asked about one more RPC now. Where it is slow, all RPCs run out of
+ * patience together, and a question for each would keep it from answering any.
+ */
+bool smt_peer_may_ask(struct smt_net *snet, struct smt_peer *peer)
+{
+	bool may;
+
+	spin_lock_bh(&snet->peer_lock);
+	if (time_after(jiffies, peer->asked)) {
+		peer->asked = jiffies;
+		peer->questions = 0;
+	}
+	may = peer->questions < QUESTIONS;
+	if (may)
+		peer->questions++;
+	spin_unlock_bh(&snet->peer_lock);
+	return may;
+}
+
 static void send_acks(struct smt_net *snet, __be32 saddr, __be32 daddr, struct smt_ack *packet,
 		      int count)
 {
@@ -124,34 +146,62 @@ static int take_acks(struct smt_peer *peer, struct smt_ack *packet)
 	return count;
 }
 
+/* Add an acknowledgement. Returns how many are to be sent; peer_lock is held. */
+static int add_ack(struct smt_peer *peer, const struct smt_ack_entry *entry, __be32 saddr,
+		   bool now, struct smt_ack *packet, __be32 *from)
+{
+	int count = 0;
+
+	*from = peer->ack_saddr;
+	/* the server knows a client by its address */
+	if (peer->n_acks && peer->ack_saddr != saddr)
+		count = take_acks(peer, packet);
+	peer->acks[peer->n_acks++] = *entry;
+	peer->ack_saddr = saddr;
+	if (!count && (now || peer->n_acks == SMT_ACKS)) {
+		*from = saddr;
+		count = take_acks(peer, packet);
+	}
+	return count;
+}
+
+/* A server asks for an acknowledgement: it gets all that it is owed. */
+void smt_peer_ack_now(struct smt_net *snet, __be32 saddr, __be32 daddr,
+		      const struct smt_ack_entry *entry)
+{
+	struct smt_ack packet = { .entries[0] = *entry };
+	struct smt_peer *peer;
+	__be32 from = saddr;
+	int count = 1;
+
+	spin_lock_bh(&snet->peer_lock);
+	peer = find(snet, daddr);
+	if (peer)
+		count = add_ack(peer, entry, saddr, true, &packet, &from);
+	spin_unlock_bh(&snet->peer_lock);
+	if (count)
+		send_acks(snet, from, daddr, &packet, count);
+}
+
 /* A client has its response: tell the server, together with others. */
 void smt_peer_ack(struct smt_call *call)
 {
 	struct smt_net *snet = call->ssk->snet;
-	struct smt_peer *peer = call->peer;
-	struct smt_ack_entry *entry;
+	struct smt_ack_entry entry = {
+		.client_id = cpu_to_be64(call->id),
+		.client_port = htons(call->sport),
+		.server_port = htons(call->dport),
+	};
 	struct smt_ack packet;
-	int count = 0;
-	__be32 saddr;
+	__be32 from;
+	int count;
 
 	spin_lock_bh(&snet->peer_lock);
-	/* the server knows a client by its address */
-	if (peer->n_acks && peer->ack_saddr != call->saddr) {
-		saddr = peer->ack_saddr;
-		count = take_acks(peer, &packet);
-	}
-	entry = &peer->acks[peer->n_acks++];
-	entry->client_id = cpu_to_be64(call->id);
-	entry->client_port = htons(call->sport);
-	entry->server_port = htons(call->dport);
-	peer->ack_saddr = call->saddr;
-	if (peer->n_acks == SMT_ACKS) {
-		saddr = peer->ack_saddr;
-		count = take_acks(peer, &packet);
-	}
+	count = add_ack(call->peer, &entry, call->saddr, false, &packet, &from);
 	spin_unlock_bh(&snet->peer_lock);
 	if (count)
-		send_acks(snet, saddr, call->daddr, &packet, count);
+		send_acks(snet, from, call->daddr, &packet, count);
+	smt_timer_start(snet);
 }
 
 /* Send acknowledgements that have waited, forget who is idle. */

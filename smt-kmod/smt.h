@@ -75,6 +75,9 @@ struct smt_peer {
 	__be32 addr;
 	int users;
 	unsigned long used;			/* jiffies */
+	unsigned long heard;			/* jiffies of its last packet */
+	unsigned long asked;			/* jiffies of our last questions, */
+	u8 questions;				/* and how many those were */
 	u32 cutoffs[SMT_PRIORITIES];
 	u16 cutoff_version;
 	unsigned long told;			/* jiffies of the last CUTOFFS */
@@ -323,7 +326,10 @@ void smt_peer_put(struct smt_net *snet, struct smt_peer *peer);
 u8 smt_peer_priority(struct smt_net *snet, struct smt_peer *peer, u32 length);
 void smt_peer_cutoffs(struct smt_net *snet, __be32 addr, const struct smt_cutoffs *from);
 bool smt_peer_untold(struct smt_net *snet, struct smt_peer *peer);
+bool smt_peer_may_ask(struct smt_net *snet, struct smt_peer *peer);
 void smt_peer_ack(struct smt_call *call);
+void smt_peer_ack_now(struct smt_net *snet, __be32 saddr, __be32 daddr,
+		      const struct smt_ack_entry *entry);
 void smt_peers_tick(struct smt_net *snet);
 void smt_peers_free(struct smt_net *snet);
 

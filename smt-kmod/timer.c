@@ -127,27 +127,51 @@ static void give_up(struct smt_call *call, enum smt_counter counter)
 	smt_call_fail(call, ETIMEDOUT);
 }
 
+/* How long a call waits for an answer to its next question. */
+static int patience(const struct smt_call *call)
+{
+	/* a peer or a path that is slow gets no faster by more packets */
+	return READ_ONCE(call->ssk->snet->limits.resend_interval) <<
+	       min_t(u8, call->resends, MAX_BACKOFF);
+}
+
+/* Whether a call has asked often enough: the sooner the less its peer says to others. */
+static bool is_hopeless(struct smt_call *call)
+{
+	struct smt_limits *limits = &call->ssk->snet->limits;
+	int most = READ_ONCE(limits->timeout_resends);
+	int silence = READ_ONCE(limits->resend_interval) << min(most, MAX_BACKOFF);
+
+	if (call->in.busy || call->resends < most)
+		return false;
+	return call->resends >= 2 * most ||
+	       time_after(jiffies, call->peer->heard + msecs_to_jiffies(silence));
+}
+
 static void look(struct smt_call *call)
 {
 	struct smt_net *snet = call->ssk->snet;
 
-	/* a peer or a path that is slow gets no faster by more packets */
-	smt_call_expect(call, READ_ONCE(snet->limits.resend_interval) <<
-			min_t(u8, call->resends, MAX_BACKOFF));
-	if (call->state == SMT_SERVING || call->state == SMT_REPLYING)
+	if (call->state == SMT_SERVING || call->state == SMT_REPLYING || waits_for_grant(call)) {
+		smt_call_expect(call, READ_ONCE(snet->limits.resend_ticks));
 		return;
-	if (!call->in.busy && !waits_for_grant(call) &&
-	    call->resends++ >= READ_ONCE(snet->limits.timeout_resends)) {
+	}
+	if (is_hopeless(call)) {
 		give_up(call, SMT_C_CALL_TIMEOUTS);
 		return;
 	}
+	/* the deadline stays, so it is asked about at the next tick */
+	if (!smt_peer_may_ask(snet, call->peer))
+		return;
+	smt_call_expect(call, patience(call));
+	call->resends++;
 	switch (call->state) {
 	case SMT_ASKING:
 		send_resend(call, 0, 100);
 		break;
 	case SMT_ANSWERED:
 	case SMT_ASKED:
-		if (!waits_for_grant(call) && !ask_missing(call))
+		if (!ask_missing(call))
 			give_up(call, SMT_C_CALL_STUCK);
 		break;
 	case SMT_REPLIED:

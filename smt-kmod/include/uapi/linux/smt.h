@@ -41,7 +41,8 @@
  * names the RPC on this socket, flags that say what it is; cookie is the request's (0 in a request
  * that was received). What does not fit into the buffer is lost and MSG_TRUNC set in msg_flags;
  * with MSG_TRUNC in the flags the whole length is returned. MSG_PEEK and MSG_DONTWAIT as for UDP.
- * An RPC of this socket that failed is reported in the same way: length 0, error not 0. When the caller
+ * An RPC of this socket that failed is reported in the same way: length 0, error not 0. When the
+ * caller
  * gave no room for the control message, recvmsg() fails with that error instead. After EFAULT the
  * message is still there.
  *	errors of an RPC: ETIMEDOUT (the peer does not answer), ENOTCONN (no such port there),
