@@ -583,6 +583,9 @@ static void unknown_in(struct smt_call *call)
 		smt_call_fail(call, ETIMEDOUT);
 		break;
 	case SMT_ANSWERED:
+		/* it may be an old one, from before the request came there */
+		if (call->in.busy || call->restarts++ < MAX_RESTARTS)
+			break;
 		smt_count(snet, SMT_C_CALL_FORGOTTEN);
 		smt_call_fail(call, ECONNRESET);
 		break;

@@ -11,6 +11,7 @@
 #include "smt.h"
 
 #define HEADROOM	(MAX_HEADER + SMT_IP_HEADER)
+#define MAX_LINEAR	1024	/* stream that needs no page; less than what is cut */
 #define MAX_RESENT	64	/* packets that one RESEND gets */
 #define CONTROL_PRIORITY (SMT_PRIORITIES - 1)
 
@@ -161,15 +162,17 @@ void smt_out_free(struct smt_out *out)
 static struct sk_buff *new_segment(struct smt_call *call, u32 stream, bool first, bool noblock)
 {
 	struct sock *sk = smt_sock(call->ssk);
-	u32 linear = HEADROOM + SMT_HEADER;
+	/* a page for each small message would use up SO_SNDBUF */
+	u32 paged = stream > MAX_LINEAR ? stream : 0;
+	u32 linear = HEADROOM + SMT_HEADER + stream - paged;
 	struct sk_buff *skb;
 	int err;
 
 	if (first) {
-		skb = sock_alloc_send_pskb(sk, linear, stream, noblock, &err,
+		skb = sock_alloc_send_pskb(sk, linear, paged, noblock, &err,
 					   PAGE_ALLOC_COSTLY_ORDER);
 	} else {
-		skb = alloc_skb_with_frags(linear, stream, PAGE_ALLOC_COSTLY_ORDER, &err,
+		skb = alloc_skb_with_frags(linear, paged, PAGE_ALLOC_COSTLY_ORDER, &err,
 					   sk->sk_allocation);
 		if (skb)
 			skb_set_owner_w(skb, sk);
@@ -177,9 +180,9 @@ static struct sk_buff *new_segment(struct smt_call *call, u32 stream, bool first
 	if (!skb)
 		return ERR_PTR(err);
 	skb_reserve(skb, HEADROOM);
-	skb_put(skb, SMT_HEADER);
-	skb->data_len = stream;
-	skb->len += stream;
+	skb_put(skb, SMT_HEADER + stream - paged);
+	skb->data_len = paged;
+	skb->len += paged;
 	return skb;
 }
 

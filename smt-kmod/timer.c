@@ -117,8 +117,8 @@ static bool ask_missing(struct smt_call *call)
 
 static bool waits_for_grant(const struct smt_call *call)
 {
-	return call->in.started && call->in.received >= call->in.granted &&
-	       call->in.granted < call->in.length;
+	return (call->state == SMT_ASKED || call->state == SMT_ANSWERED) && call->in.started &&
+	       call->in.received >= call->in.granted && call->in.granted < call->in.length;
 }
 
 static void give_up(struct smt_call *call, enum smt_counter counter)

@@ -42,11 +42,10 @@
  * that was received). What does not fit into the buffer is lost and MSG_TRUNC set in msg_flags;
  * with MSG_TRUNC in the flags the whole length is returned. MSG_PEEK and MSG_DONTWAIT as for UDP.
  * An RPC of this socket that failed is reported in the same way: length 0, error not 0. When the
- * caller
- * gave no room for the control message, recvmsg() fails with that error instead. After EFAULT the
- * message is still there.
+ * caller gave no room for the control message, recvmsg() fails with that error instead. After
+ * EFAULT the message is still there.
  *	errors of an RPC: ETIMEDOUT (the peer does not answer), ENOTCONN (no such port there),
- *	EHOSTUNREACH, ENETUNREACH, EPROTO and others that an ICMP message means; what SMT_ABORT says
+ *	ECONNRESET (the peer has forgotten the RPC in the middle of its response), EHOSTUNREACH, ENETUNREACH, EPROTO and others that an ICMP message means; what SMT_ABORT says
  *	EAGAIN		MSG_DONTWAIT and nothing there (also: SO_RCVTIMEO is over)
  *	EOPNOTSUPP	MSG_OOB, MSG_ERRQUEUE
  *
