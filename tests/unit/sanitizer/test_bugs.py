@@ -4,6 +4,7 @@
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from nicmodel.objects.queue import QueueState
 from nicmodel.sanitizer.findings import (
     BadUse,
     EncryptedTwice,
@@ -102,6 +103,48 @@ def test_another_queue_when_the_first_one_is_done_is_right(rig: Watched, sender:
     sender.packet(0, 129)
     sender.ring()
     assert rig.findings == []
+
+
+# a driver that counts what its queue has flushed: ktls_tx.c looks at no completion, so
+# ``expected_seq`` and ``rec_seq`` are of the last packet that was posted
+
+
+def recover(rig: Watched, sender: Sender, *flushed: tuple[int, int]) -> None:
+    """The queue fails, flushes packets that are posted behind, and is RDY again."""
+    index = rig.post(0x3F)  # no such opcode
+    for packet in flushed:
+        sender.packet(*packet)
+    sender.ring()
+    assert [found.wqe for found in rig.findings] == [index]
+    rig.sq.modify(QueueState.RST)
+    rig.sq.modify(QueueState.RDY)
+    rig.posted = 0
+    doorbell(rig)
+    rig.sink.records.clear()
+
+
+def test_new_data_after_a_recovery(rig: Watched, sender: Sender) -> None:
+    """They go on where the flushed packet ended, so the driver sees no need to resync."""
+    recover(rig, sender, (129, 258))
+    index = sender.packet(258, 387)
+    sender.ring()
+    found = only(rig, MissingResync)
+    assert isinstance(found, MissingResync)
+    assert (found.wqe, found.expected_tcp_sn, found.tcp_sn) == (index, 1129, 1258)
+
+
+def test_the_same_record_after_a_recovery(rig: Watched, sender: Sender) -> None:
+    """Its number was posted and flushed: the driver takes it for known, and posts it no more."""
+    sender.packet(129, 387)
+    sender.ring()
+    recover(rig, sender, (129, 258))
+    sender.packet(129, 258)
+    sender.ring()
+    wrong, reused = rig.findings
+    assert isinstance(wrong, WrongRecordNumber)
+    assert (wrong.record, wrong.meant, wrong.by) == (0, 1, "earlier packets with these bytes say")
+    assert isinstance(reused, NonceReused)
+    assert reused.before_record == 1
 
 
 # a missing resync
