@@ -8,7 +8,7 @@ from nicmodel.errors import QueueFault
 from nicmodel.frame import ETH_MIN, Origin, Train
 from nicmodel.offload.segment import MAX_SEGMENTS, OtherLso, Segmenter
 from nicmodel.queues.gather import Gather, inline_headers, send_segment
-from nicmodel.queues.tls_tx import TlsTx
+from nicmodel.queues.tls_tx import Packet, TlsTx
 from nicmodel.queues.tls_watch import Use
 from nicmodel.spec.cqe import CqeSyndrome
 from nicmodel.spec.wqe import EthCsFlags
@@ -107,16 +107,15 @@ class Large:
         return train
 
     def _encrypt(self, sends: Sequence[LargeSend]) -> list[Origin | None]:
-        """Put ciphertext in the place of payloads. QueueFault is raised for the first or never."""
-        origins = []
-        at = 0
-        for send in sends:
-            use = Use(self._sqn, send.index, send.tisn)
-            sealed, origin = self._tls.encrypt(use, send.header, send.payload, send.mss, at)
+        """Put ciphertext in the place of payloads. QueueFault: nothing has happened."""
+        packets = [
+            Packet(Use(self._sqn, send.index, send.tisn), send.header, send.payload, send.mss)
+            for send in sends
+        ]
+        done = self._tls.encrypt_row(packets)
+        for send, (sealed, _) in zip(sends, done, strict=True):
             send.payload = [sealed]
-            origins.append(origin)
-            at += send.length
-        return origins
+        return [origin for _, origin in done]
 
     def _fit(self, send: LargeSend) -> Segmenter | None:
         """The segmenter for ``send``."""

@@ -43,6 +43,16 @@ def payload_at(frame: bytearray, inline: int) -> int:
     return inline
 
 
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What a SEND or LSO has for the engine; see ``TlsTx.encrypt``."""
+
+    use: Use
+    header: Buffer
+    pieces: Sequence[memoryview]
+    step: int
+
+
 @dataclass(slots=True)
 class _Context:
     """What static parameters made, and the stream that progress parameters have begun since.
@@ -112,25 +122,53 @@ class TlsTx:
             watch.progress_params(use)
 
     def encrypt(
-        self, use: Use, header: Buffer, pieces: Sequence[memoryview], step: int = 0, at: int = 0
+        self, use: Use, header: Buffer, pieces: Sequence[memoryview], step: int = 0
     ) -> tuple[memoryview, Origin | None]:
         """What the payload ``pieces`` of a SEND or LSO become, to be used before the next call.
 
         ``header`` stands before them, in each frame; ``step`` bytes of payload go into a frame, 0
-        if it is but one. The last results, ``at`` bytes in all, stay as they are. Raises
-        QueueFault.
+        if it is but one. Raises QueueFault.
         """
-        stream = self._stream(use)
-        data = self._join(pieces)
-        out = self._room(len(data), at)
+        (done,) = self.encrypt_row([Packet(use, header, pieces, step)])
+        return done
+
+    def encrypt_row(self, packets: Sequence[Packet]) -> list[tuple[memoryview, Origin | None]]:
+        """The same for packets of one context that follow each other.
+
+        QueueFault is raised before anything has happened.
+        """
+        stream = self._stream(packets[0].use)
+        if self.watches or self.origins:
+            return [self._watched(packet, stream) for packet in packets]
+        for packet in packets:
+            for listener in self.listeners:
+                listener.send(packet.use, packet.header, sum(map(len, packet.pieces)))
+        # they are one stream, so that a record which lies in two of them need not be cut
+        data = self._join([piece for packet in packets for piece in packet.pieces])
+        out = self._room(len(data))
+        self._run(packets[-1].use, stream, data, out)
+        done: list[tuple[memoryview, Origin | None]] = []
+        at = 0
+        for packet in packets:
+            end = at + sum(map(len, packet.pieces))
+            done.append((out[at:end], None))
+            at = end
+        return done
+
+    def _watched(self, packet: Packet, stream: EncryptStream) -> tuple[memoryview, Origin | None]:
+        """Encrypt one packet, and tell of it."""
+        use, header = packet.use, packet.header
+        if self.watches:
+            self._contexts[use.tisn].used = use
+        data = self._join(packet.pieces)
+        out = memoryview(bytearray(len(data)))
         for watch in (*self.watches, *self.listeners):
             watch.send(use, header, len(data))
         records = self._run(use, stream, data, out)
         origin = None
         if self.origins:
             parts = _parts(records, stream.number, len(data))
-            step = step or len(data)
-            behind = len(header)
+            step, behind = packet.step or len(data), len(header)
             origin = Origin(
                 "SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", behind, step, data
             )
@@ -201,14 +239,13 @@ class TlsTx:
             at = end
         return self._clear[:length]
 
-    def _room(self, length: int, at: int = 0) -> memoryview:
-        """Where ciphertext goes, behind ``at`` bytes of it; a place for itself if it is kept."""
+    def _room(self, length: int) -> memoryview:
+        """Where ciphertext goes; a place for itself if it is kept."""
         if self.watches:
             return memoryview(bytearray(length))
-        end = at + length
-        if end > len(self._sealed):
-            self._sealed = memoryview(bytearray(end))
-        return self._sealed[at:end]
+        if length > len(self._sealed):
+            self._sealed = memoryview(bytearray(length))
+        return self._sealed[:length]
 
     def _run(
         self, use: Use, stream: EncryptStream, data: Buffer, out: memoryview

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from nicmodel.frame import Checked, Origin, Traffic, Train
 from nicmodel.objects.counters import WireDirection
 from nicmodel.offload.parse import parse
+from nicmodel.offload.tls.record import Buffer
+from nicmodel.offload.tls.stream import EncryptStream, Record
 from nicmodel.queues.sq import Sq
 from nicmodel.spec.wqe import WqeOpcode
 from tests.unit.offload.test_segment import ACK, header
@@ -273,3 +275,22 @@ def test_rows_are_of_one_kind() -> None:
             rig.ring()
         assert [traffic.count for traffic in rigs[0].sent] == [3, 3, 3]
         assert _outcome(rigs[0]) == _outcome(rigs[1])
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_row_passes_the_engine_as_one_stream(
+    watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless somebody wants to know which packet did what."""
+    rig = Large(alone=False, origins=watched)
+    runs: list[int] = []
+    run = EncryptStream.run
+
+    def counted(stream: EncryptStream, data: Buffer, out: memoryview) -> list[Record]:
+        runs.append(len(data))
+        return run(stream, data, out)
+
+    monkeypatch.setattr(EncryptStream, "run", counted)
+    rig.put(_row([250, 1, 300], tls=True))
+    rig.ring()
+    assert runs == ([250, 1, 300] if watched else [551])
