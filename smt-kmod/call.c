@@ -180,6 +180,11 @@ static bool may_deliver(struct smt_call *call)
 
 	if (!session || smt_is_client(call->id))
 		return true;
+	/* a request of ours may have gone out since this one began */
+	if (session->role == SMT_ROLE_CLIENT) {
+		smt_count(snet, SMT_C_DROP_ROLE);
+		return false;
+	}
 	/* of all records now: what did not come whole may come again */
 	if (!smt_window_take(&session->window, smt_message_number(call->id))) {
 		smt_count(snet, SMT_C_DROP_REPLAY);

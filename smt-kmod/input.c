@@ -234,13 +234,18 @@ void smt_opened(struct smt_segment *segment, struct smt_record *record, enum smt
 		return;
 	}
 	call->in.busy = false;
+	if (record && !smt_claim_session(call->ssk, call->session, call->daddr, call->dport)) {
+		/* default keys, which another peer was the first to use */
+		smt_count(snet, SMT_C_DROP_NO_KEY);
+		smt_record_free(record);
+		smt_call_end(call);
+		return;
+	}
 	if (!record) {
 		smt_count(snet, reason);
 		discard(call, segment);
 	} else {
 		smt_count(snet, SMT_C_RX_OPENED);
-		if (!smt_is_client(call->id))
-			smt_claim_session(call->ssk, call->session, call->daddr, call->dport);
 		skb_queue_walk(&segment->packets, skb)
 			smt_in_charge(call, -(int)skb->truesize);
 		smt_in_charge(call, record->truesize);

@@ -41,16 +41,17 @@ struct smt_session *smt_find_session(struct smt_sock *ssk, __be32 addr, u16 port
 	return ssk->unclaimed;
 }
 
-/* Default keys become one peer's for good. smt_sock.lock is held. */
-void smt_claim_session(struct smt_sock *ssk, struct smt_session *session, __be32 addr, u16 port)
+/* Default keys become one peer's for good. Returns if it is this one. smt_sock.lock is held. */
+bool smt_claim_session(struct smt_sock *ssk, struct smt_session *session, __be32 addr, u16 port)
 {
 	if (session != ssk->unclaimed)
-		return;
+		return session->addr == addr && session->port == port;
 	session->addr = addr;
 	session->port = port;
 	ssk->unclaimed = NULL;
 	ssk->default_taken = true;
 	hlist_add_head(&session->node, session_bucket(ssk, addr, port));
+	return true;
 }
 
 static void free_session(struct smt_session *session)

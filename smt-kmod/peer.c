@@ -32,6 +32,8 @@ static struct smt_peer *add(struct smt_net *snet, __be32 addr)
 	peer->addr = addr;
 	peer->told = jiffies - HZ;
 	peer->heard = jiffies;
+	/* 0 is in the future for the first minutes */
+	peer->asked = jiffies;
 	/* until it says otherwise */
 	peer->cutoffs[6] = U32_MAX;
 	hlist_add_head(&peer->node, bucket(snet, addr));

@@ -116,7 +116,8 @@ int smt_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags, int 
 	err = copy_out(message, msg, len, flags);
 	if (msg->msg_name && err >= 0)
 		*addr_len = sizeof(struct sockaddr_in);
-	if (!(flags & MSG_PEEK) && err != -EFAULT)
+	/* what could not be copied stays, but for an RPC that failed with just this error */
+	if (!(flags & MSG_PEEK) && (err != -EFAULT || message->rpc.error))
 		consume(ssk, message);
 	mutex_unlock(&ssk->recv_lock);
 	return err;

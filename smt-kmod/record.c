@@ -227,3 +227,16 @@ void smt_open_work(struct work_struct *work)
 		cond_resched();
 	}
 }
+
+/* The socket is closing: what would have been decrypted belongs to calls that are over. */
+void smt_drop_sealed(struct smt_sock *ssk)
+{
+	struct smt_segment *segment;
+
+	while ((segment = next_sealed(ssk))) {
+		struct smt_call *call = segment->call;
+
+		smt_segment_free(segment);
+		smt_call_put(call);
+	}
+}

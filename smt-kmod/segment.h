@@ -20,6 +20,7 @@
 #define SMT_TAG		16
 #define SMT_OVERHEAD	(SMT_LEAD + SMT_TAG)
 #define SMT_RECORD_MAX	16384	/* plaintext of a TLS record, RFC 5246 6.2.1 */
+#define SMT_MTU_MAX	16384	/* used of a greater one: a packet is no more than a record */
 #define SMT_INDEX_BITS	16
 #define SMT_ID_BITS	48
 
@@ -44,6 +45,8 @@ static inline bool smt_geometry_init(struct smt_geometry *g, u32 mtu, u32 gso_ma
 
 	if (mtu < SMT_IP_HEADER + SMT_HEADER + SMT_FRAMING + 2 * SMT_OVERHEAD)
 		return false;
+	if (mtu > SMT_MTU_MAX)
+		mtu = SMT_MTU_MAX;
 	g->room = mtu - SMT_IP_HEADER - SMT_HEADER - SMT_FRAMING;
 	g->lead = secure ? SMT_LEAD : 0;
 	g->overhead = secure ? SMT_OVERHEAD : 0;

@@ -296,7 +296,7 @@ struct smt_sock *smt_find_socket(struct smt_net *snet, __be32 addr, u16 port);
 /* keys.c */
 int smt_set_key(struct smt_sock *ssk, int direction, sockptr_t optval, unsigned int optlen);
 struct smt_session *smt_find_session(struct smt_sock *ssk, __be32 addr, u16 port);
-void smt_claim_session(struct smt_sock *ssk, struct smt_session *session, __be32 addr, u16 port);
+bool smt_claim_session(struct smt_sock *ssk, struct smt_session *session, __be32 addr, u16 port);
 void smt_free_sessions(struct smt_sock *ssk);
 
 /* send.c, receive.c */
@@ -356,6 +356,7 @@ void smt_opened(struct smt_segment *segment, struct smt_record *record,
 		enum smt_counter reason);
 int smt_seal(const struct smt_key *key, u64 number, struct sk_buff *skb, u32 stream);
 void smt_open_work(struct work_struct *work);
+void smt_drop_sealed(struct smt_sock *ssk);
 
 /* grant.c */
 void smt_grant_add(struct smt_call *call, u32 granted);

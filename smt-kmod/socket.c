@@ -165,6 +165,7 @@ static void smt_close(struct sock *sk, long timeout)
 
 	smt_end_calls(ssk);
 	cancel_work_sync(&ssk->open_work);
+	smt_drop_sealed(ssk);
 	smt_free_sessions(ssk);
 	sk_common_release(sk);
 }

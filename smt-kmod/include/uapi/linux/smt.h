@@ -45,7 +45,8 @@
  * caller gave no room for the control message, recvmsg() fails with that error instead. After
  * EFAULT the message is still there.
  *	errors of an RPC: ETIMEDOUT (the peer does not answer), ENOTCONN (no such port there),
- *	ECONNRESET (the peer has forgotten the RPC in the middle of its response), EHOSTUNREACH, ENETUNREACH, EPROTO and others that an ICMP message means; what SMT_ABORT says
+ *	ECONNRESET (the peer has forgotten the RPC in the middle of its response),
+ *	EHOSTUNREACH, ENETUNREACH, EPROTO and others that an ICMP message means; what SMT_ABORT says
  *	EAGAIN		MSG_DONTWAIT and nothing there (also: SO_RCVTIMEO is over)
  *	EOPNOTSUPP	MSG_OOB, MSG_ERRQUEUE
  *
