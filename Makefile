@@ -4,11 +4,16 @@
 
 PYTHON := build/venv/bin/python
 export KERNEL
-vm_options := $(if $(T),-k '$(T)') $(if $(KERNEL),--kernel '$(KERNEL)') $(if $(DRIVER),--driver '$(DRIVER)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL))
+vm_options = $(if $(T),-k '$(T)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(KERNEL),--kernel '$(KERNEL)') \
+	$(if $(DRIVER),--driver '$(DRIVER)') $(if $(DRIVER_PATCH),--driver-patch '$(DRIVER_PATCH)') \
+	$(if $(SMT_KMOD),--smt-kmod '$(SMT_KMOD)') $(if $(SMT_CFLAGS),--smt-cflags='$(SMT_CFLAGS)') \
+	$(if $(NIC),--nic '$(NIC)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL)) \
+	$(if $(RESULTS),--results '$(RESULTS)')
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  vm-test takes T=expression KERNEL=package|path DRIVER=stock|tls|patch SEED=number ACCEL=auto|kvm|tcg"
+	@echo "  vm-test takes T=expression KERNEL=package|tree DRIVER=stock|tls DRIVER_PATCH=file|folder"
+	@echo "    SMT_KMOD=folder SMT_CFLAGS=words NIC=profile SEED=number ACCEL=auto|kvm|tcg CONFIG=file.toml RESULTS=folder"
 
 setup: ## Install and build all that is needed; a second run does nothing
 	@nicmodel/testbed/setup.sh
@@ -25,8 +30,7 @@ test: setup ## Tests that need no guest, in less than 3 minutes
 	$(PYTHON) -m pytest tests --ignore=tests/vm -q
 
 vm-test: setup ## Boot guests and test the NIC in them; results in build/results
-	$(PYTHON) -m pytest -p nicmodel.testbed.pytest_plugin tests/vm -q \
-		--tap-file build/results/vm.tap --junit-xml build/results/vm.xml $(vm_options)
+	$(PYTHON) -m nicmodel test $(vm_options)
 
 kmod: setup ## The SMT kernel modules for KERNEL=package|path, into build/kmod
 	$(PYTHON) -m nicmodel.testbed.smt $(KERNEL)

@@ -428,12 +428,13 @@ def _add_test(commands: Any) -> None:
         commands,
         "test",
         _testbed("test"),
-        "Boot guests, run the suite in them and print a verdict (TAP).",
+        "Boot guests, run the suite or a file's scenarios in them and print a verdict (TAP).",
         """\
         examples:
           nicmodel test
           nicmodel test -k 'ping or link'
           nicmodel test --kernel linux-image-cloud-amd64 --seed 7
+          nicmodel test --config mine.toml --results out
         """,
     )
     _add_lab(test)
@@ -441,11 +442,19 @@ def _add_test(commands: Any) -> None:
         "-k", dest="expression", metavar="EXPR", help="only tests that match (pytest -k)"
     )
     test.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report")
+    test.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="put all that the run leaves there"
+    )
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
     """Add what every command that boots guests may be told."""
     _add_kernel(parser)
+    parser.add_argument(
+        "--smt-kmod", metavar="FOLDER", help="module under test, built with its own Makefile"
+    )
+    parser.add_argument("--smt-cflags", metavar="WORDS", help="more words for its compiler")
+    parser.add_argument("--nic", metavar="PROFILE", help="what the NICs can do; see 'serve --help'")
     parser.add_argument(
         "--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto tries KVM first"
     )
@@ -454,11 +463,18 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_kernel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", metavar="K", help="package, or path of a built kernel tree")
+    """Add what decides which kernel and driver guests run."""
     parser.add_argument(
-        "--driver",
-        metavar="D",
-        help="stock, tls (rebuilt for TLS offload), or patch files on top of tls, comma between",
+        "--config", type=Path, metavar="FILE", help="TOML file with these and more; see the README"
+    )
+    parser.add_argument(
+        "--kernel", metavar="K", help="package, or path of a kernel tree, built if it was not"
+    )
+    parser.add_argument("--driver", metavar="D", help="stock, or tls (rebuilt for TLS offload)")
+    parser.add_argument(
+        "--driver-patch",
+        metavar="PATH",
+        help="patch file, or folder with *.patch or a quilt series, on top of tls",
     )
 
 

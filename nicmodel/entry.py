@@ -79,6 +79,30 @@ class Entry:
             raise self.fault(key, f"write a whole number instead of {shown(value)}")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts; empty when it is not there."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+            raise self.fault(key, f"write a list of texts instead of {shown(value)}")
+        return tuple(value)
+
+    def table(self, key: str) -> "Entry":
+        """A table below this one; empty when it is not there."""
+        value = self.values.get(key, {})
+        if not isinstance(value, dict):
+            raise self.fault(key, f"write a table instead of {shown(value)}")
+        return Entry(f"{self.place}, {key}", value, self.folder)
+
+    def tables(self, key: str) -> list["Entry"]:
+        """Tables below this one of which there may be several."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.fault(key, f"there can be several; write them as [[{key}]]")
+        return [
+            Entry(f"{self.place}, {key} {number}", one, self.folder)
+            for number, one in enumerate(value, 1)
+        ]
+
 
 def shown(value: object) -> str:
     """A value nearly as the user wrote it."""

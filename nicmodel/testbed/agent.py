@@ -89,7 +89,7 @@ class Agent:
         arguments: dict[str, Any] = {
             "path": "/usr/bin/setsid",
             "arg": ["/bin/sh", "-c", command],
-            "env": ["PATH=/usr/sbin:/usr/bin", "HOME=/root"],
+            "env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin", "HOME=/root"],
             "capture-output": True,
         }
         if stdin:

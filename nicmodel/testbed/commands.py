@@ -20,12 +20,12 @@ from nicmodel.errors import UserError
 from nicmodel.sanitizer.options import of_flags
 from nicmodel.serve import KEYS_WARNING
 from nicmodel.testbed import doctor as examination
-from nicmodel.testbed import driver, kernel, leftovers
+from nicmodel.testbed import foreign, kernel, lan, leftovers
 from nicmodel.testbed.agent import Completed
-from nicmodel.testbed.domain import ModelNic, VmSpec
 from nicmodel.testbed.errors import GuestError
+from nicmodel.testbed.inputs import FLAGS, Inputs, load
 from nicmodel.testbed.lab import Lab, LabOptions
-from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS, plugin
+from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS
 from nicmodel.topology import capture_values
 
 UP_FILE = BUILD / "up.json"
@@ -42,9 +42,10 @@ def up(args: argparse.Namespace) -> int:
         raise UserError(f"{args.guests} guests are too many: {MOST_GUESTS} have a name.")
     _refuse_second()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = _inputs(args)
     try:
-        with Lab(_options(args)) as lab:
-            _run_up(lab, args)
+        with Lab(_options(args, given)) as lab:
+            _run_up(lab, args, given)
     except KeyboardInterrupt:
         print("all guests have ended")
     except GuestError as error:
@@ -71,22 +72,28 @@ def shell(args: argparse.Namespace) -> int:
 
 
 def test(args: argparse.Namespace) -> int:
-    """Run the suite in guests; the exit status is 0, 1 or 4 (nothing could run)."""
-    junit = args.junit or RESULTS / "vm.xml"
+    """Run scenarios or the suite in guests; the exit status is 0, 1 or 4 (nothing could run)."""
+    given = _inputs(args)
+    # a mistake in what is to be built is told at once, and not by every test
+    given.prepare()
+    results: Path = (args.results or RESULTS).absolute()
+    junit = args.junit or results / "vm.xml"
+    suite = args.config.absolute() if given.scenarios else CHECKOUT / "tests/vm"
     command = [
         *(sys.executable, "-m", "pytest", "-p", "nicmodel.testbed.pytest_plugin"),
-        *(str(CHECKOUT / "tests/vm"), "-q", "--accel", args.accel),
-        *("--tap-file", str(RESULTS / "vm.tap"), "--junit-xml", str(junit.absolute())),
+        *("-c", str(CHECKOUT / "pyproject.toml"), str(suite), "-q", "--accel", args.accel),
+        *("--tap-file", str(results / "vm.tap"), "--junit-xml", str(junit.absolute())),
     ]
     for flag, value in (
-        ("-k", args.expression),
-        ("--kernel", args.kernel),
-        ("--driver", args.driver),
         ("--connect", args.connect),
-        ("--seed", args.seed),
+        ("--inputs", args.config and args.config.absolute()),
+        ("--run-folder", args.results and results / "run"),
+        *((f"--{name.replace('_', '-')}", value) for name, value in _flags(args).items()),
     ):
         if value is not None:
-            command += [flag, str(value)]
+            command.append(f"{flag}={value}")
+    if args.expression:
+        command += ["-k", args.expression]
     child = subprocess.Popen(command, cwd=CHECKOUT)
     # Ctrl-C reaches the child too, which cleans up; this process only waits for its verdict
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -100,8 +107,8 @@ def test(args: argparse.Namespace) -> int:
 def doctor(args: argparse.Namespace) -> int:
     """Print the table of checks; the exit status is 4 if something is missing."""
     fine = True
-    wanted = driver.choice(args.driver) if args.driver else driver.STOCK
-    results = examination.checks(args.kernel or kernel.DEFAULT, wanted)
+    given = _inputs(args)
+    results = examination.checks(given.kernel or kernel.DEFAULT, given.nic_driver)
     for check in results:
         fine = fine and check.fine
         for line in examination.table(iter([check])):
@@ -109,58 +116,58 @@ def doctor(args: argparse.Namespace) -> int:
     return 0 if fine else 4
 
 
-def _options(args: argparse.Namespace) -> LabOptions:
+def _flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What flags say of the inputs; paths are made absolute, since a child works elsewhere."""
+    given: dict[str, Any] = {name: getattr(args, name, None) for name in FLAGS}
+    if given["kernel"] and "/" in given["kernel"]:
+        given["kernel"] = str(Path(given["kernel"]).absolute())
+    for name in ("driver_patch", "smt_kmod"):
+        if given[name]:
+            given[name] = str(Path(given[name]).absolute())
+    return given
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    return load(args.config, _flags(args))
+
+
+def _options(args: argparse.Namespace, given: Inputs) -> LabOptions:
     chosen: dict[str, Any] = {"acceleration": args.accel}
     if args.connect:
         chosen["connect"] = args.connect
-    if args.kernel:
-        chosen["kernel"] = args.kernel
-    if args.driver:
-        chosen["nic_driver"] = driver.choice(args.driver)
-    if args.seed is not None:
-        chosen["seed"] = args.seed
-    return LabOptions(**chosen)
+    if given.kernel:
+        chosen["kernel"] = given.kernel
+    if given.seed is not None:
+        chosen["seed"] = given.seed
+    return LabOptions(nic_driver=given.nic_driver, nic=given.nic, facts=given.facts(), **chosen)
 
 
-def _run_up(lab: Lab, args: argparse.Namespace) -> None:
+def _run_up(lab: Lab, args: argparse.Namespace, given: Inputs) -> None:
     names = ascii_lowercase[: args.guests]
     captures = [capture_values(text) for text in args.capture]
     for values in captures:
         for key in ("file", "keys"):
             if isinstance(values.get(key), str):
                 values[key] = str(Path(values[key]).absolute())
-    host = lab.host_network("host")
-    sockets = {name: lab.scratch / f"{name}.sock" for name in names}
-    model = lab.model(
-        {
-            "run": {"seed": lab.seed},
-            "sanitizer": of_flags(args.sanitizer),
-            "nic": [{"name": name, "socket": str(path)} for name, path in sockets.items()],
-            "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
-            "capture": captures,
-        }
-    )
+    modules = foreign.build(given.module, lab.kernel) if given.module else []
+    programs = foreign.build_programs(given.programs) if given.programs else []
     print(f"booting {len(names)} guests ({lab.acceleration.name}), seed {lab.seed}", flush=True)
-    lab.boot(
-        *(
-            VmSpec(
-                name,
-                memory_mib=args.memory,
-                vcpus=args.cpus,
-                nics=(ModelNic(sockets[name], plugin()),),
-            )
-            for name in names
-        )
+    net = lan.boot(
+        lab,
+        names,
+        memory_mib=args.memory,
+        cpus=args.cpus,
+        topology={"sanitizer": of_flags(args.sanitizer), "capture": captures},
     )
-    for number, vm in enumerate(lab.guests(), 1):
-        vm.run(
-            f"ip addr add 10.77.0.{number}/24 dev eth0 && "
-            f"ip addr add fd00:77::{number:x}/64 dev eth0 nodad && ip link set eth0 up"
-        )
-        print(f"guest {vm.name}: 10.77.0.{number} fd00:77::{number:x}, nicmodel shell {vm.name}")
+    host = net.host
+    for number, vm in enumerate(net.guests, 1):
+        if given.module:
+            foreign.load(vm, given.module, lab.kernel, modules)
+        foreign.install(vm, programs)
+        print(f"guest {vm.name}: {lan.v4(number)} {lan.v6(number)}, nicmodel shell {vm.name}")
     print(f"host:    {' '.join(host.addresses)}, ip netns exec {host.namespace} COMMAND")
     print(f"driver:  {lab.driver.description}, build id {lab.driver.build_id}")
-    print(f"cables:  nicmodel link a down, --control {model.control.path}")
+    print(f"cables:  nicmodel link a down, --control {net.model.control.path}")
     print(f"consoles and events: {lab.folder}")
     for values in captures:
         print(f"capture: {values['file']}")

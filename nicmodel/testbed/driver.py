@@ -8,19 +8,17 @@ that option on. Patches may be put on top; only what they change is compiled the
 
 import hashlib
 import os
-import re
 import shutil
 import struct
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nicmodel.entry import check_known
 from nicmodel.errors import UserError
-from nicmodel.testbed import kernel
-from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed import kbuild, kernel
 from nicmodel.testbed.kernel import Kernel
 from nicmodel.testbed.paths import BUILD, cached
 
@@ -32,9 +30,8 @@ FOLDER = Path("drivers/net/ethernet/mellanox/mlx5/core")
 PARTS = ("drivers/net/ethernet/mellanox", "include/linux/mlx5")
 """What of the kernel's source a build takes, and a patch may change."""
 CONFIG = ("CONFIG_MLX5_EN_TLS",)
-MODINFO = "/sbin/modinfo"
 LOG = BUILD / "driver.log"
-PROGRESS_FILES = 30
+BUILD_SECONDS = 1800.0
 
 _RUNNING_NOTE = f"/sys/module/{MODULE}/notes/.note.gnu.build-id"
 _NOTE = struct.pack("<III", 4, 20, 3) + b"GNU\0"  # NT_GNU_BUILD_ID with a SHA-1
@@ -46,6 +43,12 @@ class Choice:
 
     tls: bool = False
     patches: tuple[Path, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        names = " and ".join(patch.name for patch in self.patches)
+        return ("tls" if self.tls else "stock") + (f" with {names}" if names else "")
 
 
 STOCK = Choice()
@@ -62,20 +65,39 @@ class Driver:
     debug: Path | None = None
 
 
-def choice(word: str) -> Choice:
-    """Return what a user chose: ``stock``, ``tls``, or patches (comma between) on top of ``tls``.
+def choice(word: str = "stock", patches: Path | None = None) -> Choice:
+    """Return what a user chose: ``stock`` or ``tls``, or ``tls`` with patches on top.
 
-    :raises UserError: it is none of these
+    ``patches`` is a patch file, or a folder with a quilt ``series`` or else its ``*.patch`` in the
+    order of their names.
+    :raises UserError: there is no such driver or patch
     """
-    if word == "stock":
-        return STOCK
-    if word == "tls":
-        return TLS
-    patches = tuple(Path(name).absolute() for name in word.split(","))
+    check_known("driver", word, ("stock", "tls"))
+    if patches is None:
+        return TLS if word == "tls" else STOCK
+    return Choice(tls=True, patches=_series(patches))
+
+
+def _series(place: Path) -> tuple[Path, ...]:
+    """Return the patches of a file or folder in their order (series: quilt(1))."""
+    if not place.exists():
+        raise UserError(f"there is no patch {place}: name a patch file or a folder of them.")
+    if place.is_file():
+        return (place.absolute(),)
+    series = place / "series"
+    if series.exists():
+        lines = (line.split("#")[0].split() for line in series.read_text().splitlines())
+        patches = [place.absolute() / words[0] for words in lines if words]
+    else:
+        # git format-patch writes a cover letter that is named like a patch
+        found = sorted(place.absolute().glob("*.patch"))
+        patches = [path for path in found if not path.name.endswith("-cover-letter.patch")]
+    if not patches:
+        raise UserError(f"{place} has no patches: put *.patch files into it, or a series.")
     for patch in patches:
         if not patch.is_file():
-            raise UserError(f"there is no driver {patch.name}: say stock, tls or a patch file.")
-    return Choice(tls=True, patches=patches)
+            raise UserError(f"{series} names {patch.name}, which is not there.")
+    return tuple(patches)
 
 
 def find(chosen: Kernel, wanted: Choice = STOCK) -> Driver:
@@ -90,7 +112,7 @@ def find(chosen: Kernel, wanted: Choice = STOCK) -> Driver:
         return Driver(stock, found, f"stock mlx5_core of {chosen.origin}")
     folder = _patched(chosen, wanted.patches) if wanted.patches else _plain(chosen)
     module = folder / f"{MODULE}.ko"
-    theirs, ours = _modinfo(stock, "vermagic"), _modinfo(module, "vermagic")
+    theirs, ours = kbuild.modinfo(stock, "vermagic"), kbuild.modinfo(module, "vermagic")
     if theirs != ours:
         raise UserError(f"the driver was built for '{ours}' and the kernel wants '{theirs}'.")
     names = "".join(f" and {patch.name}" for patch in wanted.patches)
@@ -105,11 +127,6 @@ def stock_module(chosen: Kernel) -> Path:
         if path.name.split(".ko")[0] == MODULE:
             return chosen.modules / path
     raise UserError(f"kernel {chosen.release} has {MODULE} built in: build it as a module.")
-
-
-def depends(module: Path) -> list[str]:
-    """Return the names of the modules that ``module`` needs."""
-    return [name for name in _modinfo(module, "depends").split(",") if name]
 
 
 def build_id(data: bytes) -> str:
@@ -153,7 +170,7 @@ def _plain(chosen: Kernel) -> Path:
             # objects of a user's tree were made with another configuration
             skip = shutil.ignore_patterns("*.o", "*.ko", "*.cmd", "*.mod", "*.mod.c")
             shutil.copytree(source / part, tree / part, ignore=skip)
-        _say(f"building mlx5_core for {chosen.release} with {', '.join(CONFIG)}=y")
+        kbuild.say("driver", f"building mlx5_core for {chosen.release} with {', '.join(CONFIG)}=y")
         _build(chosen, tree, folder)
         (tree / "built-in").write_text(str(tree))
 
@@ -171,7 +188,10 @@ def _patched(chosen: Kernel, patches: Sequence[Path]) -> Path:
         _relocate(tree)
         for patch in patches:
             _apply(patch, tree)
-        _say(f"building mlx5_core for {chosen.release} with {', '.join(p.name for p in patches)}")
+        kbuild.say(
+            "driver",
+            f"building mlx5_core for {chosen.release} with {', '.join(p.name for p in patches)}",
+        )
         _build(chosen, tree, folder)
         shutil.rmtree(tree)
 
@@ -212,7 +232,7 @@ def _apply(patch: Path, tree: Path) -> None:
         check=False,
     )
     if done.returncode:
-        words = _telling(
+        words = kbuild.telling(
             done.stdout + done.stderr, r"FAILED|can't find|malformed|Only garbage|ignor"
         )
         raise UserError(f"{patch.name} does not apply to the driver of this kernel: {words}")
@@ -226,26 +246,12 @@ def _build(chosen: Kernel, tree: Path, folder: Path) -> None:
         *_flags(tree),
         "modules",
     ]
-    LOG.parent.mkdir(exist_ok=True)
-    with (
-        LOG.open("w") as log,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-        ) as making,
-    ):
-        assert making.stdout is not None
-        for line in _progress(making.stdout):
-            log.write(line)
+    done = kbuild.build(command, log=LOG, seconds=BUILD_SECONDS, who="driver")
     module = core / f"{MODULE}.ko"
-    if making.returncode or not module.exists():
-        words = _telling(LOG.read_text(), r"\berror\b|undefined!|No rule|not found|No such")
-        words = words.removeprefix(f"{tree}/")
+    if done.status or not module.exists():
+        words = done.words.removeprefix(f"{tree}/")
         raise UserError(f"{MODULE} does not build for {chosen.release}: {words} (all of it: {LOG})")
-    _strip(module, folder / f"{MODULE}.ko")
+    kbuild.strip(module, folder / f"{MODULE}.ko")
     module.rename(folder / f"{MODULE}.debug.ko")
     (core / f"{MODULE}.o").unlink()  # it is linked anew anyway
 
@@ -262,36 +268,3 @@ def _flags(tree: Path) -> list[str]:
         # type information would take pahole and the kernel's own; nothing here asks for it
         "CONFIG_DEBUG_INFO_BTF_MODULES=",
     ]
-
-
-def _progress(lines: Iterator[str]) -> Iterator[str]:
-    compiled = 0
-    for line in lines:
-        if line.startswith("  CC"):
-            compiled += 1
-            if compiled % PROGRESS_FILES == 0:
-                _say(f"{compiled} files compiled")
-        yield line
-
-
-def _strip(module: Path, target: Path) -> None:
-    command = ["strip", "--strip-debug", "-o", str(target), str(module)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable(f"strip failed for {module.name}: {done.stderr.strip()}")
-
-
-def _telling(output: str, pattern: str) -> str:
-    """Return the first line of a tool's output that says what is wrong, else its last one."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    found = [line for line in lines if re.search(pattern, line)]
-    return found[0] if found else (lines[-1] if lines else "no reason given")
-
-
-def _modinfo(module: Path, what: str) -> str:
-    command = [MODINFO, "-F", what, str(module)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _say(text: str) -> None:
-    print(f"driver: {text}", file=sys.stderr, flush=True)

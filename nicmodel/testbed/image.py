@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import apt, driver, kernel
+from nicmodel.testbed import apt, driver, kbuild, kernel
 from nicmodel.testbed.driver import Driver
 from nicmodel.testbed.kernel import Kernel
 from nicmodel.testbed.paths import GUEST, cached
@@ -151,7 +151,7 @@ def _libraries(source: Path, programs: Sequence[Path]) -> Iterator[Path]:
 def _take_modules(chosen: Kernel, loaded: Driver, root: Path) -> None:
     target = root / "usr/lib/modules" / chosen.release
     stock = driver.stock_module(chosen)
-    names = [*listed("modules.txt"), *driver.depends(loaded.module)]
+    names = [*listed("modules.txt"), *kbuild.depends(loaded.module)]
     for path in kernel.module_closure(chosen, names):
         place = target / path.parent / (path.name.split(".ko")[0] + ".ko")
         place.parent.mkdir(parents=True, exist_ok=True)

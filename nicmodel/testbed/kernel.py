@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guest kernels: a distribution package, or a kernel tree that the user built."""
+"""Guest kernels: a distribution package, or a kernel tree of the user."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import apt
+from nicmodel.testbed import apt, tree
 from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.paths import cache_root, cached, locked
 
@@ -39,6 +39,8 @@ class Kernel:
     image: Path
     modules: Path
     origin: str  # package and version, or the path of the tree
+    objects: Path | None = None
+    """Where a tree was built."""
 
     @property
     def tree(self) -> Path | None:
@@ -59,7 +61,7 @@ class Kernel:
 
 
 def find(choice: str = DEFAULT) -> Kernel:
-    """Return the kernel that ``choice`` names: a package, or the path of a built tree."""
+    """Return the kernel that ``choice`` names: a package, or the path of a tree (see ``tree``)."""
     if "/" in choice:
         return _from_tree(Path(choice))
     return _from_package(choice)
@@ -93,8 +95,8 @@ def build_folder(kernel: Kernel) -> Path:
 
     :raises Unavailable: the package sources have no headers package of this very version
     """
-    if kernel.tree is not None:
-        return kernel.tree
+    if kernel.objects is not None:
+        return kernel.objects
     root = _headers(kernel.release, kernel.version)
     return root / "usr/src" / f"linux-headers-{kernel.release}"
 
@@ -146,8 +148,8 @@ def _sources(named: str, version: str) -> Path:
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             _fetch([f"{package}={version}"], Path(scratch))
-            (tree,) = Path(scratch).glob("usr/src/*.tar.xz")
-            with tarfile.open(tree) as members:
+            (archive,) = Path(scratch).glob("usr/src/*.tar.xz")
+            with tarfile.open(archive) as members:
                 for member in members:
                     member.name = member.name.partition("/")[2]
                     if member.isfile() and member.name.startswith(SOURCE_PARTS):
@@ -255,34 +257,26 @@ def _from_package(choice: str) -> Kernel:
     return Kernel(modules.name, _image(folder, images[0]), modules, f"{package} {version}")
 
 
-def _from_tree(tree: Path) -> Kernel:
-    image = tree / "arch/x86/boot/bzImage"
-    release_file = tree / "include/config/kernel.release"
-    if not image.exists() or not release_file.exists():
-        raise UserError(
-            f"{tree} holds no built kernel: run make bzImage modules in it, or name a package."
-        )
-    release = release_file.read_text().strip()
-    stat = image.stat()
-    identity = f"{tree.resolve()} {stat.st_mtime_ns} {stat.st_size}"
+def _from_tree(folder: Path) -> Kernel:
+    found = tree.find(folder)
+    stat = found.image.stat()
+    identity = f"{found.source} {stat.st_mtime_ns} {stat.st_size}"
 
-    def make(folder: Path) -> None:
+    def make(target: Path) -> None:
+        install = ["modules_install", f"INSTALL_MOD_PATH={target}", "INSTALL_MOD_STRIP=1"]
         done = subprocess.run(
-            ["make", "-s", "modules_install", f"INSTALL_MOD_PATH={folder}", "INSTALL_MOD_STRIP=1"],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["make", "-s", *install], cwd=found.objects, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise UserError(f"make modules_install failed in {tree}: build its modules first.")
-        depmod(folder, release)
-        _unpack_image(image, folder / "vmlinux")
+            raise UserError(f"make modules_install failed in {folder}: build its modules first.")
+        depmod(target, found.release)
+        _unpack_image(found.image, target / "vmlinux")
 
     key = f"tree-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    folder = cached("kernels", key, make)
-    modules = folder / "lib/modules" / release
-    return Kernel(release, _image(folder, image), modules, str(tree.resolve()))
+    place = cached("kernels", key, make)
+    modules = place / "lib/modules" / found.release
+    image = _image(place, found.image)
+    return Kernel(found.release, image, modules, str(found.source), found.objects)
 
 
 def _image(folder: Path, compressed: Path) -> Path:

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import libvirt
 
+from nicmodel.command.caps import CONNECTX6DX
 from nicmodel.serve import FROZEN, THAWED
 from nicmodel.testbed import accel, driver, hypervisor, image, kernel, leftovers
 from nicmodel.testbed.accel import Acceleration, Choice
@@ -43,6 +44,12 @@ class LabOptions:
     acceleration: Choice = "auto"
     kernel: str = kernel.DEFAULT
     nic_driver: driver.Choice = driver.STOCK
+    nic: str = CONNECTX6DX.name
+    """Profile of the NICs."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """More that is written down with what ran."""
+    folder: Path | None = None
+    """Where the run keeps what it leaves; none is a new folder in ``RUNS``."""
     seed: int = field(default_factory=lambda: random.getrandbits(32))
 
 
@@ -59,7 +66,7 @@ class Lab:
         self.driver = driver.find(self.kernel, self.options.nic_driver)
         self.boot_files = Boot(self.kernel.image, image.initramfs(self.kernel, self.driver))
         self.acceleration: Acceleration = accel.choose(self.options.acceleration, self.boot_files)
-        self.folder = _new_run_folder()
+        self.folder = _made(self.options.folder) if self.options.folder else _new_run_folder()
         self.token = f"{NAME_PREFIX}{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
         self.scratch = Path(tempfile.gettempdir(), self.token)
         self._stack = ExitStack()
@@ -105,11 +112,17 @@ class Lab:
         wanted = self.options.nic_driver if nic_driver is None else nic_driver
         other.driver = driver.find(other.kernel, wanted)
         other.boot_files = Boot(other.kernel.image, image.initramfs(other.kernel, other.driver))
-        other.folder = self.folder / f"{other.kernel.release}-{other.driver.build_id[:8]}"
-        other.folder.mkdir(exist_ok=True)
+        other.folder = _made(self.folder / f"{other.kernel.release}-{other.driver.build_id[:8]}")
         if choice is not None:
             other._vms = {}
         other._write_facts()
+        return other
+
+    def within(self, name: str) -> "Lab":
+        """Return this lab with a folder of its own below its folder, and no guests yet."""
+        other = copy.copy(self)
+        other.folder = _made(self.folder / name)
+        other._vms = {}
         return other
 
     def define(self, spec: VmSpec) -> Vm:
@@ -207,18 +220,25 @@ class Lab:
             "release": self.kernel.release,
             "driver": self.driver.description,
             "driver build id": self.driver.build_id,
+            "nic": self.options.nic,
             "acceleration": self.acceleration.name,
             "why": self.acceleration.reason,
             "qemu": _version(self._connection.getVersion()),
             "libvirt": _version(self._connection.getLibVersion()),
             "python": platform.python_version(),
             "host": platform.platform(),
+            **self.options.facts,
         }
         (self.folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _version(number: int) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _new_run_folder() -> Path:

@@ -11,14 +11,17 @@ from typing import IO
 import pytest
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import driver, kernel
+from nicmodel.testbed import kernel
 from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed.inputs import FLAGS, Inputs, load
 from nicmodel.testbed.lab import LabOptions
+from nicmodel.testbed.pytest_scenarios import Scenarios
 
 NOT_RUN = 4
 """Exit status when every test was skipped: the machine lacks something, the reasons say what."""
 
 OPTIONS = pytest.StashKey[LabOptions]()
+INPUTS = pytest.StashKey[Inputs]()
 KERNELS = pytest.StashKey[list[str]]()
 """What tests run on: the chosen kernel, or the default one and the second series if any."""
 
@@ -28,17 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("guests")
     group.addoption("--connect", default="embed", help="libvirt URI (default: embedded driver)")
     group.addoption("--accel", default="auto", choices=("auto", "kvm", "tcg"))
+    group.addoption("--inputs", type=Path, default=None, help="TOML file with the user's inputs")
     group.addoption(
         "--kernel",
         default=None,
-        help="package, or path of a built tree (default: all tests on the distribution's kernel, "
+        help="package, or path of a tree (default: all tests on the distribution's kernel, "
         "those marked matrix on a second series too)",
     )
-    group.addoption(
-        "--driver",
-        default="stock",
-        help="stock, tls, or patch files on top of tls (default: stock; tests of TLS choose tls)",
-    )
+    group.addoption("--driver", default=None, help="stock or tls; tests of TLS choose tls")
+    group.addoption("--driver-patch", default=None, help="patch file or folder, on top of tls")
+    group.addoption("--smt-kmod", default=None, help="folder of the module under test")
+    group.addoption("--smt-cflags", default=None, help="more words for its compiler")
+    group.addoption("--nic", default=None, help="profile of the NICs")
+    group.addoption("--run-folder", type=Path, default=None, help="where consoles and so on go")
     group.addoption("--seed", type=int, default=None, help="seed of everything random")
     group.addoption("--tap-file", type=Path, default=None, help="write TAP 13 to this file too")
 
@@ -52,27 +57,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "kernel_faults(*kinds): the guests' kernels may report faults of these kinds"
     )
-    seed = config.getoption("--seed")
+    path: Path | None = config.getoption("--inputs")
+    try:
+        given = load(path, {name: config.getoption(name) for name in FLAGS})
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[INPUTS] = given
     config.stash[OPTIONS] = LabOptions(
         connect=config.getoption("--connect"),
         acceleration=config.getoption("--accel"),
-        kernel=config.getoption("--kernel") or kernel.DEFAULT,
-        nic_driver=_driver(config.getoption("--driver")),
-        seed=LabOptions().seed if seed is None else seed,
+        kernel=given.kernel or kernel.DEFAULT,
+        nic_driver=given.nic_driver,
+        nic=given.nic,
+        facts=given.facts(),
+        folder=config.getoption("--run-folder"),
+        seed=LabOptions().seed if given.seed is None else given.seed,
     )
     kernels = [config.stash[OPTIONS].kernel]
-    if not config.getoption("--kernel"):
+    if not given.kernel and not given.scenarios:
         kernels += _second_kernel()
     config.stash[KERNELS] = kernels
+    if path is not None:
+        scenarios = Scenarios(path, given, config.stash[OPTIONS])
+        config.pluginmanager.register(scenarios, "nicmodel-scenarios")
     if not config.getoption("collectonly"):
         config.pluginmanager.register(TapReporter(config), "nicmodel-tap")
-
-
-def _driver(word: str) -> driver.Choice:
-    try:
-        return driver.choice(word)
-    except UserError as error:
-        raise pytest.UsageError(str(error)) from error
 
 
 def _second_kernel() -> list[str]:
@@ -103,8 +112,8 @@ class TapReporter:
             self._file = path.open("w", buffering=1)
         seed, kernels = self._config.stash[OPTIONS].seed, self._config.stash[KERNELS]
         self._write("TAP version 13")
-        word = self._config.getoption("--driver")
-        self._write(f"# seed {seed}, kernel {' and '.join(kernels)}, driver {word}")
+        words = self._config.stash[OPTIONS].nic_driver.words
+        self._write(f"# seed {seed}, kernel {' and '.join(kernels)}, driver {words}")
         self._write(f"1..{len(session.items)}")
 
     @pytest.hookimpl(tryfirst=True)

@@ -17,6 +17,8 @@ from nicmodel.testbed.domain import VmSpec
 from nicmodel.testbed.errors import GuestDied, GuestError, GuestTimeout
 
 BOOT_SECONDS = 90.0
+PIECE = 1 << 20
+"""Bytes of a file that go to the agent at once; a message of its has a bound."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -90,7 +92,10 @@ class Vm:
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Write ``data`` to a file in the guest."""
         quoted = shlex.quote(path)
-        self.run(f"cat > {quoted} && chmod {mode:o} {quoted}", stdin=data)
+        for at in range(0, max(len(data), 1), PIECE):
+            redirect = ">>" if at else ">"
+            self.run(f"cat {redirect} {quoted}", stdin=data[at : at + PIECE])
+        self.run(["chmod", f"{mode:o}", path])
 
     def kernel_log(self) -> str:
         """Return the kernel's log since boot."""

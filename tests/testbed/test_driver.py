@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import driver
+from nicmodel.testbed import driver, kbuild
 from nicmodel.testbed.agent import Completed
 from nicmodel.testbed.driver import STOCK, TLS, Choice, Driver
 from nicmodel.testbed.kernel import Kernel
@@ -54,7 +54,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=":")
-    monkeypatch.setattr(driver, "MODINFO", "modinfo")
+    monkeypatch.setattr(kbuild, "MODINFO", "modinfo")
     core = tmp_path / "linux" / driver.FOLDER
     core.mkdir(parents=True)
     (core / "one.c").write_bytes(b"vermagic 6.1 SMP\none\n" + NOTE)
@@ -72,7 +72,7 @@ def chosen(tree: Path) -> Kernel:
     (modules / "kernel").mkdir()
     (modules / "kernel/mlx5_core.ko").write_bytes(b"vermagic 6.1 SMP\n" + NOTE)
     (tree.parent / "vmlinux").touch()
-    return Kernel("6.1", tree.parent / "vmlinux", modules, str(tree))
+    return Kernel("6.1", tree.parent / "vmlinux", modules, str(tree), tree)
 
 
 def patch(folder: Path, *, old: str = "two", new: str = "three") -> Path:
@@ -83,12 +83,27 @@ def patch(folder: Path, *, old: str = "two", new: str = "three") -> Path:
 
 
 def test_words_of_a_user(tmp_path: Path) -> None:
-    one, two = patch(tmp_path, new="one"), patch(tmp_path, new="two")
-    assert driver.choice("stock") == STOCK
+    one = patch(tmp_path, new="one")
+    assert driver.choice() == driver.choice("stock") == STOCK
     assert driver.choice("tls") == TLS
-    assert driver.choice(f"{one},{two}") == Choice(tls=True, patches=(one, two))
-    with pytest.raises(UserError, match="there is no driver tsl: say stock, tls or a patch file"):
+    assert driver.choice("stock", one) == Choice(tls=True, patches=(one,))
+    with pytest.raises(UserError, match="tsl is unknown; did you mean tls"):
         driver.choice("tsl")
+    with pytest.raises(UserError, match=r"there is no patch .*none: name a patch file or a folder"):
+        driver.choice("tls", tmp_path / "none")
+
+
+def test_a_folder_of_patches_has_an_order(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no patches: put"):
+        driver.choice("tls", tmp_path)
+    late, early = patch(tmp_path, new="02"), patch(tmp_path, new="01")
+    (tmp_path / "0-cover-letter.txt").touch()
+    assert driver.choice("tls", tmp_path).patches == (early, late)
+    (tmp_path / "series").write_text(f"# in turn\n{late.name} -p1\n\n{early.name} # last\n")
+    assert driver.choice("tls", tmp_path).patches == (late, early)
+    (tmp_path / "series").write_text("none.patch\n")
+    with pytest.raises(UserError, match=r"series names none\.patch, which is not there"):
+        driver.choice("tls", tmp_path)
 
 
 def test_stock_is_the_kernels_own_file(chosen: Kernel) -> None:

@@ -93,7 +93,7 @@ def test_unknown_module_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_wrong_kernel_path_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no built kernel: run make"):
+    with pytest.raises(UserError, match="holds no kernel: name a kernel tree"):
         kernel.find(str(tmp_path))
 
 

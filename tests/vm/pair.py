@@ -140,7 +140,8 @@ def boot_pair(
         "run": {"strict": True, "seed": lab.seed},
         "sanitizer": sanitizer or {},
         "nic": [
-            {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest], **(nic or {})}
+            {"name": guest, "socket": str(sockets[guest]), "mac": macs[guest]}
+            | {"profile": lab.options.nic, **(nic or {})}
             for guest in names
         ],
         "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
