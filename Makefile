@@ -8,12 +8,13 @@ vm_options = $(if $(T),-k '$(T)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(KE
 	$(if $(DRIVER),--driver '$(DRIVER)') $(if $(DRIVER_PATCH),--driver-patch '$(DRIVER_PATCH)') \
 	$(if $(SMT_KMOD),--smt-kmod '$(SMT_KMOD)') $(if $(SMT_CFLAGS),--smt-cflags='$(SMT_CFLAGS)') \
 	$(if $(NIC),--nic '$(NIC)') $(if $(SEED),--seed $(SEED)) $(if $(ACCEL),--accel $(ACCEL)) \
-	$(if $(RESULTS),--results '$(RESULTS)')
+	$(if $(RESULTS),--results '$(RESULTS)') $(if $(SHARD),--shard $(SHARD)) $(if $(JOBS),--jobs $(JOBS))
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  vm-test takes T=expression KERNEL=package|tree DRIVER=stock|tls DRIVER_PATCH=file|folder"
-	@echo "    SMT_KMOD=folder SMT_CFLAGS=words NIC=profile SEED=number ACCEL=auto|kvm|tcg CONFIG=file.toml RESULTS=folder"
+	@echo "    SMT_KMOD=folder SMT_CFLAGS=words NIC=profile SEED=number ACCEL=auto|kvm|tcg CONFIG=file.toml"
+	@echo "    RESULTS=folder SHARD=1/3 JOBS=2"
 
 setup: ## Install and build all that is needed; a second run does nothing
 	@nicmodel/testbed/setup.sh

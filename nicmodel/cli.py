@@ -434,7 +434,8 @@ def _add_test(commands: Any) -> None:
           nicmodel test
           nicmodel test -k 'ping or link'
           nicmodel test --kernel linux-image-cloud-amd64 --seed 7
-          nicmodel test --config mine.toml --results out
+          nicmodel test --config mine.toml --results out --shard 1/3
+          nicmodel test --jobs 2
         """,
     )
     _add_lab(test)
@@ -444,6 +445,20 @@ def _add_test(commands: Any) -> None:
     test.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report")
     test.add_argument(
         "--results", type=Path, metavar="FOLDER", help="put all that the run leaves there"
+    )
+    test.add_argument(
+        "--shard",
+        type=_part,
+        default=(1, 1),
+        metavar="I/N",
+        help="part I of N of the runs of a matrix, else of the tests",
+    )
+    test.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="so many runs of a matrix at a time, else the tests in so many parts (1)",
     )
 
 
@@ -506,3 +521,13 @@ def _positive(text: str) -> int:
 
 
 _positive.__name__ = "positive number"  # argparse's message names the type
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if not 1 <= int(number) <= int(parts):
+        raise ValueError
+    return int(number), int(parts)
+
+
+_part.__name__ = "part"

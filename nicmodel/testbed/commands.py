@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import termios
 import tty
@@ -20,10 +19,10 @@ from nicmodel.errors import UserError
 from nicmodel.sanitizer.options import of_flags
 from nicmodel.serve import KEYS_WARNING
 from nicmodel.testbed import doctor as examination
-from nicmodel.testbed import foreign, kernel, lan, leftovers
+from nicmodel.testbed import foreign, kernel, lan, leftovers, runs
 from nicmodel.testbed.agent import Completed
 from nicmodel.testbed.errors import GuestError
-from nicmodel.testbed.inputs import FLAGS, Inputs, load
+from nicmodel.testbed.inputs import FLAGS, Inputs, load, matrix
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS
 from nicmodel.topology import capture_values
@@ -73,35 +72,40 @@ def shell(args: argparse.Namespace) -> int:
 
 def test(args: argparse.Namespace) -> int:
     """Run scenarios or the suite in guests; the exit status is 0, 1 or 4 (nothing could run)."""
-    given = _inputs(args)
+    flags = _flags(args)
+    planned = runs.plan(matrix(args.config, flags), args.shard, args.jobs)
+    results: Path = (args.results or RESULTS).absolute()
+    if len(planned) != 1:
+        # what is the same for all of them
+        common = {name: value for name, value in flags.items() if value is not None}
+        common |= {"accel": args.accel, "connect": args.connect}
+        common |= {"config": args.config and args.config.absolute()}
+        command = [sys.executable, "-m", "nicmodel", "test", *runs.words(common)]
+        command += ["-k", args.expression] if args.expression else []
+        return runs.many(planned, command, results, args.jobs)
+    varied = dict(planned[0].flags)
+    shard = varied.pop("shard", "1/1")
+    given = load(args.config, flags | varied)
     # a mistake in what is to be built is told at once, and not by every test
     given.prepare()
-    results: Path = (args.results or RESULTS).absolute()
-    junit = args.junit or results / "vm.xml"
+    options = {
+        "accel": args.accel,
+        "connect": args.connect,
+        "shard": shard,
+        "inputs": args.config and args.config.absolute(),
+        "run-folder": args.results and results / "run",
+        "tap-file": results / "vm.tap",
+        "junit-xml": (args.junit or results / runs.REPORT).absolute(),
+        **flags,
+        **varied,
+    }
     suite = args.config.absolute() if given.scenarios else CHECKOUT / "tests/vm"
     command = [
-        *(sys.executable, "-m", "pytest", "-p", "nicmodel.testbed.pytest_plugin"),
-        *("-c", str(CHECKOUT / "pyproject.toml"), str(suite), "-q", "--accel", args.accel),
-        *("--tap-file", str(results / "vm.tap"), "--junit-xml", str(junit.absolute())),
+        *(sys.executable, "-m", "pytest", "-p", "nicmodel.testbed.pytest_plugin", "-q"),
+        *("-c", str(CHECKOUT / "pyproject.toml"), str(suite), *runs.words(options)),
+        *(["-k", args.expression] if args.expression else []),
     ]
-    for flag, value in (
-        ("--connect", args.connect),
-        ("--inputs", args.config and args.config.absolute()),
-        ("--run-folder", args.results and results / "run"),
-        *((f"--{name.replace('_', '-')}", value) for name, value in _flags(args).items()),
-    ):
-        if value is not None:
-            command.append(f"{flag}={value}")
-    if args.expression:
-        command += ["-k", args.expression]
-    child = subprocess.Popen(command, cwd=CHECKOUT)
-    # Ctrl-C reaches the child too, which cleans up; this process only waits for its verdict
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: child.terminate())
-    status = child.wait()
-    if status == 2:
-        raise KeyboardInterrupt
-    return status if status in (0, 4) else 1
+    return runs.one(command)
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -8,9 +8,11 @@ import pwd
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import libvirt
 
+from nicmodel.errors import UserError
 from nicmodel.testbed.errors import Unavailable
 
 EMBEDDED = "embed"
@@ -42,6 +44,11 @@ def connect(uri: str, root: Path) -> Any:
     _run_event_loop()
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     if uri != EMBEDDED:
+        if (host := urlsplit(uri).netloc) != "":
+            raise UserError(
+                f"guests at {host} would share no memory with the NICs here: "
+                "run nicmodel on that machine, with --shard if the work is to be parted."
+            )
         return _open(uri)
     (root / "etc").mkdir(parents=True, exist_ok=True)
     (root / "etc/qemu.conf").write_text(QEMU_CONF if os.geteuid() == 0 else "")

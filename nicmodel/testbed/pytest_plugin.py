@@ -4,6 +4,7 @@
 Loaded with ``pytest -p nicmodel.testbed.pytest_plugin -q``. (TAP: testanything.org)
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,7 +16,7 @@ from nicmodel.testbed import kernel
 from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.inputs import FLAGS, Inputs, load
 from nicmodel.testbed.lab import LabOptions
-from nicmodel.testbed.pytest_scenarios import Scenarios
+from nicmodel.testbed.pytest_scenarios import ScenarioItem, Scenarios
 
 NOT_RUN = 4
 """Exit status when every test was skipped: the machine lacks something, the reasons say what."""
@@ -44,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--smt-cflags", default=None, help="more words for its compiler")
     group.addoption("--nic", default=None, help="profile of the NICs")
     group.addoption("--run-folder", type=Path, default=None, help="where consoles and so on go")
+    group.addoption("--shard", default="1/1", help="part I of N of the tests, as I/N")
     group.addoption("--seed", type=int, default=None, help="seed of everything random")
     group.addoption("--tap-file", type=Path, default=None, help="write TAP 13 to this file too")
 
@@ -51,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Put the options into one object; make the reporter."""
     config.addinivalue_line("markers", "matrix: runs on a second series of kernels too")
+    config.addinivalue_line("markers", "every_shard: runs in each part of a run that is parted")
     config.addinivalue_line(
         "markers", "findings: the sanitizer may find something, the test says what"
     )
@@ -90,6 +93,32 @@ def _second_kernel() -> list[str]:
     except Unavailable:
         return []  # the tests on the first kernel say what is missing
     return [found] if found else []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one part of the tests; those of a file share guests and stay together."""
+    number, parts = map(int, config.getoption("--shard").split("/"))
+    if parts == 1:
+        return
+    groups = Counter(_group(item) for item in items)
+    loads = [0] * parts
+    mine: set[str] = set()
+    # the largest ones first, each to who has least
+    for group, size in sorted(groups.items(), key=lambda pair: (-pair[1], pair[0])):
+        lightest = loads.index(min(loads))
+        loads[lightest] += size
+        if lightest == number - 1:
+            mine.add(group)
+    every = {item for item in items if item.get_closest_marker("every_shard")}
+    config.hook.pytest_deselected(
+        items=[item for item in items if _group(item) not in mine and item not in every]
+    )
+    items[:] = [item for item in items if _group(item) in mine or item in every]
+
+
+def _group(item: pytest.Item) -> str:
+    return item.nodeid if isinstance(item, ScenarioItem) else str(item.path)
 
 
 class TapReporter:

@@ -10,19 +10,25 @@ from tests.vm.frames import EXEMPT
 CLEAR_SIDE = 'frame.interface_name matches " clear$"'
 """There the checksum is that of the encrypted payload."""
 
-pytestmark = pytest.mark.matrix
+pytestmark = [pytest.mark.matrix, pytest.mark.every_shard]
 
 
 @pytest.mark.timeout(600)
-def test_tshark_finds_no_bad_frame(captures: Captures) -> None:
+def test_tshark_finds_no_bad_frame(captures: Captures, request: pytest.FixtureRequest) -> None:
     files = captures.closed()
+    if not files and request.config.getoption("--shard") != "1/1":
+        pytest.skip("nothing of this part had a capture")
     assert files
     for file in files:
         assert tshark.malformed(file, exempt=EXEMPT) == []
         assert tshark.bad_checksums(file, exempt=f"{EXEMPT} || {CLEAR_SIDE}") == []
 
 
-def test_the_model_ended_in_order_and_met_nothing_unknown(captures: Captures) -> None:
+def test_the_model_ended_in_order_and_met_nothing_unknown(
+    captures: Captures, request: pytest.FixtureRequest
+) -> None:
     ended = captures.exit_statuses()
+    if not ended and request.config.getoption("--shard") != "1/1":
+        pytest.skip("nothing of this part had a NIC process")
     assert ended
     assert ended == captures.meant_statuses()
