@@ -38,11 +38,13 @@ void die_errno(const char *format, ...)
 
 int smt_open(bool secure, bool interop)
 {
-	int one = 1;
+	int one = 1, room = 4 << 20;
 	int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_SMT);
 
 	if (fd < 0)
 		die_errno("no socket (is the module loaded?)");
+	/* as much as net.core.rmem_max permits: a burst of requests is not lost */
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
 	if (interop && setsockopt(fd, SOL_SMT, SMT_INTEROP, &one, sizeof(one)))
 		die_errno("SMT_INTEROP");
 	if (secure && setsockopt(fd, SOL_SMT, SMT_SECURE, &one, sizeof(one)))
