@@ -299,10 +299,13 @@ class _Court:
             if at + FRAMING > len(plain) or (place and not piece):
                 self.wrong(f"{where}: half a framing header, or one without data")
                 break
-            said, _, ack, ports = struct.unpack_from(">IIQI", plain, at)
+            said, counted, ack, ports = struct.unpack_from(">IIQI", plain, at)
             meant = offset + place * self.room - (OVERHEAD if place else 0)
             if said != meant:
                 self.wrong(f"{where}: framing header {place} says offset {said}, not {meant}")
+            octets = len(segment.packets[place]) - FRAMING - (0 if place else OVERHEAD)
+            if self.authenticated and counted != max(octets, 0):
+                self.wrong(f"{where}: framing header {place} says {counted} bytes, not {octets}")
             if self.authenticated and not place and not ack and ports != length:
                 self.wrong(f"{where}: says that the message has {ports} bytes, not {length}")
             out.append(piece)

@@ -75,8 +75,11 @@ def record(
     text = b""
     for place, cut in enumerate(cuts):
         told = length if place == 0 and authenticated else None
-        at = offset + place * m - (29 if place else 0)  # as ranges to resend are counted
-        text += framing(variant, at, len(cut), length=told) + cut
+        # as ranges to resend are counted: all overhead in the first packet, the tag where it lies
+        at = offset + place * m - (29 if place else 0)
+        tag = min(16, m - len(cut) - (0 if place else 13)) if place == len(cuts) - 1 else 0
+        counted = len(cut) + tag - (0 if place else 16)
+        text += framing(variant, at, max(counted, 0), length=told) + cut
     number = number_of(variant, sender_id, index) if number is None else number
     return seal(end, number, text, nonce=nonce)
 

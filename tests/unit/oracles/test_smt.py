@@ -167,6 +167,10 @@ BROKEN: dict[str, tuple[Callable[[], list[bytes]], str]] = {
         "the one before ends at",
     ),
     "behind the end": (lambda: one(sealed(body(10), length=4)), "has 10 of 4 bytes"),
+    "framing length": (
+        lambda: one(seal(END, 4 << 16, framing("A", 0, 5, length=4) + b"text")),
+        "framing header 0 says 5 bytes, not 4",
+    ),
     "framing header without data": (
         lambda: one(
             seal(END, 4 << 16, framing("A", 0, M - 13, length=M - 13) + body(M + 7)), M - 13
