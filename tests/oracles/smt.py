@@ -103,13 +103,14 @@ def judge(
     capture: Path,
     keys: Iterable[Key],
     *,
-    mtu: int = 1500,
+    mtus: tuple[int, ...] = (1500,),
     authenticated: bool = True,
     outbound: bool | None = None,
 ) -> Verdict:
-    """Read ``capture``. ``authenticated``: records must have the length of their message.
+    """Read ``capture``; the path had one of ``mtus``.
 
-    ``outbound``: only frames of that direction; a NIC's own sends are what its wire damaged not.
+    ``authenticated``: records must have the length of their message. ``outbound``: only frames of
+    that direction; a NIC's own sends are what its wire has not damaged.
     """
     return judge_frames(
         (
@@ -118,7 +119,7 @@ def judge(
             if outbound is None or one.outbound == outbound
         ),
         keys,
-        mtu=mtu,
+        mtus=mtus,
         authenticated=authenticated,
     )
 
@@ -127,17 +128,18 @@ def judge_frames(
     frames: Iterable[tuple[int, bytes]],
     keys: Iterable[Key],
     *,
-    mtu: int = 1500,
+    mtus: tuple[int, ...] = (1500,),
     authenticated: bool = True,
 ) -> Verdict:
     """Read Ethernet frames with their numbers."""
-    return _Court(list(keys), mtu, authenticated).hear(frames)
+    return _Court(list(keys), mtus, authenticated).hear(frames)
 
 
 class _Court:
-    def __init__(self, keys: list[Key], mtu: int, authenticated: bool) -> None:
+    def __init__(self, keys: list[Key], mtus: tuple[int, ...], authenticated: bool) -> None:
         self.keys = keys
-        self.room = mtu - 20 - HEADER - FRAMING
+        self.rooms = sorted(mtu - 20 - HEADER - FRAMING for mtu in mtus)
+        self.room = self.rooms[0]
         self.authenticated = authenticated
         self.verdict = Verdict()
         self.messages: dict[tuple[Ends, int], _Message] = {}
@@ -251,6 +253,9 @@ class _Court:
         first = segment.packets.get(0, b"")
         if len(first) < 5:
             return None
+        # what a sender has of the path's MTU: no less than it puts into one packet
+        fits = [room for room in self.rooms if room + FRAMING >= len(first)]
+        self.room = fits[0] if fits else self.rooms[-1]
         kind, version, length = struct.unpack_from(">BHH", first)
         if (kind, version) != (0x17, 0x0303):
             self.wrong(f"{where}: no record but {first[:5].hex()}")
