@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nicmodel.testbed.domain import ModelNic, VmSpec
+from nicmodel.testbed.domain import End, ModelNic, PeerNic, VmSpec
 from nicmodel.testbed.hostnet import HostNetwork
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.model import ModelProcess
 from nicmodel.testbed.paths import plugin
 from nicmodel.testbed.vm import Vm
 from tests.vm.traffic import IFACE, stack_errors
+
+_ENDS: tuple[End, End] = ("listen", "connect")
+_PEER_MACS = ("02:00:00:00:e1:01", "02:00:00:00:e1:02")
 
 
 @dataclass
@@ -122,11 +125,13 @@ def boot_pair(
     mtu: int = 1500,
     capture: bool = True,
     show: bool = False,
+    peer: bool = False,
     nic: dict[str, Any] | None = None,
     sanitizer: dict[str, Any] | None = None,
 ) -> Pair:
     """Start the NIC process and boot guests ``{name}a`` and ``{name}b``, with addresses.
 
+    ``peer``: they have an e1000e too, on a cable of their own, whose driver has no interface up.
     ``show``: captures have both sides of the crypto engine, and there are its keys beside them.
     ``nic``: more keys of both NICs in the topology; ``sanitizer``: keys of that table.
     """
@@ -154,8 +159,16 @@ def boot_pair(
     model = lab.model(topology, name=f"model{name}")
     a, b = lab.boot(
         *(
-            VmSpec(guest, memory, vcpus, nics=(ModelNic(sockets[guest], plugin()),))
-            for guest, memory in zip(names, memory, strict=True)
+            VmSpec(
+                guest,
+                memory,
+                vcpus,
+                nics=(
+                    ModelNic(sockets[guest], plugin()),
+                    *([PeerNic("e1000e", lab.scratch / f"{name}cable", end, mac)] if peer else []),
+                ),
+            )
+            for guest, memory, end, mac in zip(names, memory, _ENDS, _PEER_MACS, strict=True)
         )
     )
     pair = Pair(lab, a, b, model, host, captures, mtu, macs)

@@ -2,24 +2,224 @@
 """SMT in guests: the module and its programs, keys, and what the oracle says of the captures."""
 
 import hashlib
+import json
+import os
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+from nicmodel.testbed import smt as kmod
 from nicmodel.testbed.paths import cached
+from nicmodel.testbed.vm import Vm
+from tests.oracles import smt
+from tests.vm.pair import Pair
 
 SMT = Path(__file__).parents[2] / "smt-kmod"
 TOOLS = SMT / "tools"
+PEER = "eth1"
+"""The e1000e of each guest, in a network of its own."""
+
+TIMERS = "net.smt.resend_ticks=300 net.smt.resend_interval=200 net.smt.timeout_resends=8"
+"""The defaults mean a data centre: an emulated guest may need longer than their 15 ms to answer."""
+
+_PORTS = count(4000)
+
+Stats = dict[str, int]
 
 
 def tools() -> Path:
     """Return the folder with ``smt_echo`` and ``smt_keys``; host and guests have one C library."""
-    sources = sorted([*TOOLS.glob("*.[ch]"), TOOLS / "Makefile", *SMT.glob("include/**/*.h")])
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    sources = [*TOOLS.glob("*.[ch]"), TOOLS / "Makefile", *SMT.glob("include/**/*.h")]
 
     def make(folder: Path) -> None:
-        command = ["make", "-C", str(TOOLS), f"O={folder}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise AssertionError(f"the programs of SMT do not build:\n{done.stderr}")
+        _make("the programs of SMT", ["make", "-C", str(TOOLS), f"O={folder}"])
 
-    return cached("programs", f"smt-{digest[:16]}", make)
+    return cached("programs", f"smt-{_digest(sources)}", make)
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    texts = (str(path.relative_to(SMT)).encode() + path.read_bytes() for path in sorted(paths))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+def _make(what: str, command: list[str]) -> None:
+    # make would hand its flags on to the make that this is called by
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    if done.returncode:
+        raise AssertionError(f"{what} does not build:\n{done.stderr}")
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """Keys of one client and one server; ``path`` is that in the guests."""
+
+    path: str
+    text: str
+
+
+@dataclass
+class Answer:
+    """What a client says: ``loads`` in order, ``errors`` by name."""
+
+    status: int
+    finished: bool
+    seconds: float
+    loads: list[dict[str, Any]]
+    errors: dict[str, int]
+
+    @property
+    def good(self) -> int:
+        """RPCs that were answered rightly."""
+        return sum(load["good"] for load in self.loads)
+
+
+@dataclass
+class SmtPair:
+    """Guests with the module loaded. ``keys`` are all that were made for them."""
+
+    pair: Pair
+    folder: Path
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def a(self) -> Vm:
+        return self.pair.a
+
+    @property
+    def b(self) -> Vm:
+        return self.pair.b
+
+    def load(self, vm: Vm) -> None:
+        """Load the module, and bring the programs to a guest that has not got them."""
+        if vm.run("test -x /tmp/smt_keys", check=False).status:
+            for name in ("smt_echo", "smt_keys", "smt_refuses"):
+                vm.write_file(f"/tmp/{name}", (tools() / name).read_bytes(), mode=0o755)
+        kmod.load(vm, kmod.build(self.pair.lab.kernel))
+        vm.run(f"sysctl -qw {TIMERS}")
+
+    def peer_network(self) -> None:
+        """Bring the e1000e network up: addresses 10.78.0.1 and 10.78.0.2."""
+        for vm in (self.a, self.b):
+            number = self.pair.number(vm)
+            vm.run(
+                f"ip link set {PEER} up; ip addr replace 10.78.0.{number}/24 dev {PEER}; "
+                f"ethtool -K {PEER} tso on gso on",
+                timeout=60,
+            )
+        self.a.run("ping -c 1 -w 30 10.78.0.2", timeout=40)
+
+    def v4(self, vm: Vm, *, peer: bool = False) -> str:
+        """Address in our network, or in that of the e1000e."""
+        return f"10.{78 if peer else 77}.0.{self.pair.number(vm)}"
+
+    def new_keys(
+        self, client: Vm, server: Vm, port: int, *, bits: int = 128, peer: bool = False
+    ) -> KeyFile:
+        """Fresh keys in a file in both guests."""
+        ends = [self.v4(client, peer=peer), f"{self.v4(server, peer=peer)}:{port}"]
+        done = subprocess.run(
+            [tools() / "smt_keys", *ends, str(bits)], capture_output=True, text=True, check=True
+        )
+        self.keys.append(done.stdout)
+        made = KeyFile(f"/tmp/keys.{len(self.keys)}", done.stdout)
+        for vm in {client.name: client, server.name: server}.values():
+            vm.write_file(made.path, made.text.encode(), mode=0o600)
+        return made
+
+    @contextmanager
+    def server(self, vm: Vm, *options: str, port: int = 0) -> Iterator["Server"]:
+        """``smt_echo`` serves; ``ended`` is what it says in the end."""
+        port = port or next(_PORTS)
+        log = f"/tmp/serve.{port}"
+        words = " ".join(options)
+        process = vm.start(f"exec /tmp/smt_echo serve {port} {words} >{log} 2>{log}.err")
+        server = Server(vm, port)
+        try:
+            vm.wait_until(f"grep -q ready {log} || test -s {log}.err", timeout=20)
+            server.said = vm.read_file(f"{log}.err")
+            assert not server.said, server.said
+            yield server
+        finally:
+            if vm.alive:
+                process.kill("TERM")
+                process.wait(20, check=False)
+                server.said = vm.read_file(f"{log}.err")
+                lines = vm.read_file(log).splitlines()
+                server.ended = json.loads(lines[-1]) if len(lines) > 1 else {}
+
+    def ask(
+        self,
+        vm: Vm,
+        address: str,
+        *loads: tuple[int, int, int],
+        options: Sequence[str] = (),
+        timeout: float = 60,
+        check: bool = True,
+    ) -> Answer:
+        """Let ``smt_echo`` ask ``address`` (host:port); loads are size, concurrency, count."""
+        words = [f"--load {size}:{concurrency}:{number}" for size, concurrency, number in loads]
+        line = f"/tmp/smt_echo {address} {' '.join(words)} --timeout {timeout:g}"
+        said = vm.run(f"{line} {' '.join(options)}", timeout=timeout + 20, check=False)
+        assert said.stdout, said.stderr
+        answer = Answer(said.status, **json.loads(said.stdout))
+        if check:
+            assert answer.status == 0, said.stdout
+            assert answer.good == sum(number for _, _, number in loads)
+        return answer
+
+    def talk(
+        self,
+        *loads: tuple[int, int, int],
+        client: Vm | None = None,
+        secure: bool = True,
+        bits: int = 128,
+        peer: bool = False,
+        options: Sequence[str] = (),
+        **more: Any,
+    ) -> Answer:
+        """A server in one guest, a client in the other (a), with fresh keys."""
+        source = client or self.a
+        sink = self.b if source is self.a else self.a
+        port = next(_PORTS)
+        words: list[str] = []
+        if secure:
+            keys = self.new_keys(source, sink, port, bits=bits, peer=peer)
+            words = ["--keys", keys.path, "--secure"]
+        with self.server(sink, *words, port=port):
+            address = f"{self.v4(sink, peer=peer)}:{port}"
+            return self.ask(source, address, *loads, options=[*words, *options], **more)
+
+    def stats(self, vm: Vm) -> Stats:
+        """``/proc/net/smt``."""
+        words = vm.read_file("/proc/net/smt").split()
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+    @contextmanager
+    def counting(self, vm: Vm) -> Iterator[Stats]:
+        """By how much the counters of a guest rise meanwhile; those that do not are not there."""
+        before, moved = self.stats(vm), Stats()
+        yield moved
+        now = self.stats(vm)
+        moved |= {name: by for name in now if (by := now[name] - before[name])}
+
+    def all_keys(self) -> list[smt.Key]:
+        """For the oracle."""
+        path = self.folder / "smt.keys"
+        path.write_text("".join(self.keys))
+        path.chmod(0o600)
+        return smt.read_keys([path])
+
+
+@dataclass
+class Server:
+    """A server that runs in ``vm``; ``said`` are its complaints, ``ended`` its last word."""
+
+    vm: Vm
+    port: int
+    said: str = ""
+    ended: dict[str, int] = field(default_factory=dict)

@@ -38,8 +38,8 @@ def body(octets: int) -> bytes:
     return bytes(at * 7 & 0xFF for at in range(octets))
 
 
-def judge(frames: list[bytes], **options: bool) -> smt.Verdict:
-    return smt.judge_frames(enumerate(frames, 1), KEYS, **options)
+def judge(frames: list[bytes], *, authenticated: bool = True) -> smt.Verdict:
+    return smt.judge_frames(enumerate(frames, 1), KEYS, authenticated=authenticated)
 
 
 def texts(verdict: smt.Verdict) -> dict[int, bytes]:

@@ -49,8 +49,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("probe")
     (folder / "probe.c").write_text(PROBE)
     include = ROOT / "include" / "uapi"
-    command = ["cc", "-isystem", str(include), "-o", folder / "probe", folder / "probe.c"]
-    subprocess.run(command, check=True, timeout=60)
+    command = ["cc", "-isystem", str(include), "-o", str(folder / "probe")]
+    subprocess.run([*command, str(folder / "probe.c")], check=True, timeout=60)
     done = subprocess.run([folder / "probe"], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

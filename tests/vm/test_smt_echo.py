@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SMT between guests by software: every size class, many at once, large beside small.
+
+All runs of this file share one capture, of which the oracle decrypts every record in the end.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from nicmodel.testbed.vm import Vm
+from tests.oracles import smt
+from tests.vm.conftest import PairMaker
+from tests.vm.smt import PEER, SmtPair
+from tests.vm.traffic import IFACE
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(240)]
+
+LONGEST = 1_000_000
+
+
+def room(mtu: int) -> int:
+    """M of the protocol: bytes of a message in a packet in the middle of a segment."""
+    return mtu - 20 - 40 - 20
+
+
+def packets(mtu: int) -> int:
+    """S of the protocol, with 16 KiB as the longest record."""
+    return max(1, (16384 + 29) // (room(mtu) + 20))
+
+
+def sizes(mtu: int) -> list[int]:
+    """Every size class, with both sides of each boundary; 17 bytes more than a tag spill."""
+    m, s = room(mtu), packets(mtu)
+    edges = sorted({m - 29, 2 * m - 29, s * m - 29, 2 * s * m - 29})
+    found = {0, 1, 2, 10_000, 10_001, 100_000, LONGEST - 1, LONGEST}
+    found |= {edge + step for edge in edges for step in (-1, 0, 1, 15, 16, 17)}
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def smt_pair(make_pair: PairMaker) -> Iterator[SmtPair]:
+    """Guests with the module, judged in the end: captures, counters, memory."""
+    with make_pair("smt", peer=True) as pair:
+        made = SmtPair(pair, pair.lab.folder)
+        for vm in (pair.a, pair.b):
+            made.load(vm)
+        made.peer_network()
+        yield made
+        seen = pair.captures[0]
+        for vm in (pair.a, pair.b):
+            assert leaks(made, vm) == {}
+        pair.model.stop()
+        verdict = smt.judge(seen, made.all_keys(), mtus=(1500, 9000), outbound=True)
+        assert verdict.wrong[:5] == []
+        assert verdict.records > 0
+
+
+@pytest.fixture
+def nic(request: pytest.FixtureRequest, smt_pair: SmtPair) -> Iterator[str]:
+    """``tso``: our NIC cuts segments; ``gso``: the stack does; ``e1000e``: another NIC."""
+    kind: str = request.param
+    if kind == "gso":
+        for vm in (smt_pair.a, smt_pair.b):
+            vm.run(f"ethtool -K {IFACE} tso off", timeout=60)
+    yield kind
+    if kind == "gso":
+        for vm in (smt_pair.a, smt_pair.b):
+            vm.run(f"ethtool -K {IFACE} tso on", timeout=60)
+
+
+def leaks(smt_pair: SmtPair, vm: Vm) -> dict[str, str]:
+    """What the module's caches hold after its last socket is closed; it is unloaded for that."""
+    vm.run("rmmod smt", timeout=60)
+    caches = vm.run("grep -E '^smt' /proc/slabinfo", check=False).stdout.splitlines()
+    smt_pair.load(vm)
+    return {line.split()[0]: line for line in caches if line.split()[1] != "0"}
+
+
+def self_signed() -> tuple[bytes, bytes]:
+    """A certificate and its private key, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
+    now, day = datetime.now(UTC), timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    basic = x509.BasicConstraints(ca=True, path_length=0)
+    certificate = builder.add_extension(basic, critical=True).sign(key, hashes.SHA256())
+    return certificate.public_bytes(Encoding.PEM), key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
+NICS = pytest.mark.parametrize("nic", ["tso", "gso", "e1000e"], indirect=True)
+
+
+@NICS
+def test_echo_of_every_size_class(smt_pair: SmtPair, nic: str) -> None:
+    loads = [(size, 1, 1) for size in sizes(1500)]
+    answer = smt_pair.talk(*loads, peer=nic == "e1000e", options=["--serial"], timeout=150)
+    assert answer.errors == {}
+
+
+@pytest.mark.parametrize("peer", [False, True], ids=["ours", "e1000e"])
+def test_jumbo_frames(smt_pair: SmtPair, peer: bool) -> None:
+    interface = PEER if peer else IFACE
+    guests = (smt_pair.a, smt_pair.b)
+    for vm in guests:
+        vm.run(f"ip link set {interface} mtu 9000", timeout=60)
+    try:
+        loads = [(size, 1, 1) for size in sizes(9000)]
+        smt_pair.talk(*loads, peer=peer, options=["--serial"], timeout=120)
+    finally:
+        for vm in guests:
+            vm.run(f"ip link set {interface} mtu 1500", timeout=60)
+
+
+@pytest.mark.parametrize("way", ["plain", "AES-256", "other direction"])
+def test_other_ways_of_talking(smt_pair: SmtPair, way: str) -> None:
+    edges = [(size, 1, 1) for size in sizes(1500) if size < 20_000]
+    smt_pair.talk(
+        *edges,
+        (LONGEST, 1, 1),
+        secure=way != "plain",
+        bits=256 if way == "AES-256" else 128,
+        client=smt_pair.b if way == "other direction" else None,
+        options=["--serial"],
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("secure", "concurrency", "number"),
+    [
+        (False, 200, 2000),
+        (True, 1, 200),
+        (True, 20, 1000),
+        (True, 200, 2000),
+    ],
+)
+def test_many_small_messages(
+    smt_pair: SmtPair, secure: bool, concurrency: int, number: int
+) -> None:
+    answer = smt_pair.talk((64, concurrency, number), secure=secure, timeout=150)
+    assert answer.errors == {}
+
+
+def test_large_messages_do_not_hold_up_small_ones(smt_pair: SmtPair) -> None:
+    """Small ones end while the same large one is under way: many within the time of one large."""
+    answer = smt_pair.talk((LONGEST, 2, 6), (64, 1, 100), timeout=150)
+    large, small = (load["us"] for load in answer.loads)
+    print(f"large: {large}, small beside them: {small} us")
+    assert small["p50"] < large["p50"] / 4
+
+
+def test_both_directions_and_two_sockets_at_once(smt_pair: SmtPair) -> None:
+    """Each guest serves and asks, on two sockets each, with keys of their own."""
+    a, b = smt_pair.a, smt_pair.b
+    ways = [(a, b, 4900), (b, a, 4901), (a, b, 4902), (b, a, 4903)]
+    with ExitStack() as stack:
+        running = []
+        for client, server, port in ways:
+            keys = ["--keys", smt_pair.new_keys(client, server, port).path, "--secure"]
+            stack.enter_context(smt_pair.server(server, *keys, port=port))
+            address = f"{smt_pair.v4(server)}:{port}"
+            loads = "--load 64:4:100 --load 20000:2:10 --timeout 90"
+            command = f"/tmp/smt_echo {address} {loads} {' '.join(keys)}"
+            running.append(client.start(command))
+        for process in running:
+            said = process.wait(120, check=False)
+            assert said.status == 0, said
+
+
+def test_keys_from_a_handshake_in_user_space(smt_pair: SmtPair) -> None:
+    """The certificate is checked, both ends derive the same keys, and records have them."""
+    a, b = smt_pair.a, smt_pair.b
+    certificate, key = self_signed()
+    b.write_file("/tmp/tls.crt", certificate)
+    b.write_file("/tmp/tls.key", key, mode=0o600)
+    a.write_file("/tmp/tls.crt", certificate)
+    a.write_file("/tmp/other.crt", self_signed()[0])
+    with smt_pair.server(b, "--tls", "/tmp/tls.crt", "--secure", "/tmp/tls.key") as server:
+        words = ["--tls", "/tmp/tls.crt", "--keylog", "/tmp/tls.keys", "--secure"]
+        address = f"{smt_pair.v4(b)}:{server.port}"
+        for _ in range(2):
+            smt_pair.ask(a, address, (1000, 4, 40), (100_000, 1, 2), options=words)
+        smt_pair.keys.append(a.read_file("/tmp/tls.keys"))
+        said = a.run(f"/tmp/smt_echo {address} --load 1:1:1 --tls /tmp/other.crt", check=False)
+        assert said.status == 2
+        assert "certificate verify failed" in said.stderr
+    assert server.ended["handshakes"] == 2
+    assert server.ended["served"] == 2 * 42
+
+
+def test_wrong_arguments_return_the_documented_errno(smt_pair: SmtPair) -> None:
+    said = smt_pair.a.run("/tmp/smt_refuses 10.77.0.1 4999", check=False)
+    *wrong, last = said.stdout.splitlines()
+    assert (wrong, said.stderr) == ([], "")
+    assert said.status == 0
+    assert int(last.split()[0]) > 50
