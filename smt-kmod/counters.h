@@ -44,6 +44,7 @@ SMT_COUNTER(DROP_NOT_HOST)		/* broadcast or multicast */
 SMT_COUNTER(DROP_NO_PORT)		/* no socket: answered by ICMP */
 SMT_COUNTER(DROP_NO_SERVER)		/* a request for a port that serves nothing */
 SMT_COUNTER(DROP_UNKNOWN_CALL)		/* a response, or a control packet, for no RPC */
+SMT_COUNTER(DROP_NOT_BEGUN)		/* data of a request whose first packet is not here */
 SMT_COUNTER(DROP_STATE)			/* data that the RPC does not wait for */
 SMT_COUNTER(DROP_HEADER)		/* impossible DATA header */
 SMT_COUNTER(DROP_LENGTH)		/* message length changed */

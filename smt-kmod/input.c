@@ -327,6 +327,10 @@ static struct smt_call *new_request(struct smt_sock *ssk, const struct packet *p
 	*reason = SMT_C_DROP_NO_SERVER;
 	if (!smt_server_port(ssk->port))
 		return NULL;
+	/* only this one shows whether it is as encrypted as it has to be */
+	*reason = SMT_C_DROP_NOT_BEGUN;
+	if (packet->start || packet->index)
+		return NULL;
 	*reason = SMT_C_DROP_MAX_CALLS;
 	if (ssk->n_servers >= READ_ONCE(snet->limits.max_calls))
 		return NULL;
