@@ -97,7 +97,7 @@ def test_a_folder_of_patches_has_an_order(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no patches: put"):
         driver.choice("tls", tmp_path)
     late, early = patch(tmp_path, new="02"), patch(tmp_path, new="01")
-    (tmp_path / "0-cover-letter.txt").touch()
+    (tmp_path / "0000-cover-letter.patch").touch()
     assert driver.choice("tls", tmp_path).patches == (early, late)
     (tmp_path / "series").write_text(f"# in turn\n{late.name} -p1\n\n{early.name} # last\n")
     assert driver.choice("tls", tmp_path).patches == (late, early)
