@@ -77,6 +77,9 @@ def test_the_tag_spills(ask: Ask) -> None:
     # at an MTU of 1500, 1391 bytes are the last that fit into one packet
     answers = ask(f"cut 1500 65535 1 {size}" for size in (1391, 1392, 1407, 1408))
     assert [answer[4:6] for answer in answers] == [[1, 1], [1, 2], [1, 2], [2, 2]]
+    # and the receiver, which sees 1440 bytes and then 1 to 16, knows it
+    learnt = ask(f"learn 1440 {answer[6]}" for answer in answers[1:])
+    assert learnt == [[2, 1, 1420, 1392], [2, 1, 1420, 1407], [2, 2, 1420, 1408]]
 
 
 @given(first=st.integers(0, 9000), stream=st.integers(0, 70000))
@@ -133,3 +136,8 @@ def test_a_number_is_taken_once(ask: Ask, numbers: list[int]) -> None:
         expected.append([int(known), int(not known)])
         seen.add(number)
     assert ask(["clear", *(f"take {number}" for number in numbers)])[1:] == expected
+
+
+def test_a_number_is_not_mistaken_for_one_a_window_before(ask: Ask) -> None:
+    taken = ask(["clear", "take 0", "take 1", f"take {WINDOW + 1}", f"take {WINDOW}"])[1:]
+    assert taken == [[0, 1]] * 4
