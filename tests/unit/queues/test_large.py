@@ -232,7 +232,7 @@ def test_a_short_one_does_not_begin_a_row() -> None:
     assert [traffic.count for traffic in rig.sent] == [1, 6]
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 7), (1, 7), (2, 4), (3, 6), (5, 5)])
+@pytest.mark.parametrize(("start", "end"), [(0, 7), (0, 2), (1, 7), (2, 4), (3, 6), (5, 5)])
 def test_what_is_split_is_what_was_joined(start: int, end: int) -> None:
     rig = Large(alone=False, origins=True)
     rig.put(_row([250, 1, 300], tls=True))

@@ -470,3 +470,13 @@ def test_verdict_on_a_packet_is_what_was_found(rig: Watched, sender: Sender) -> 
     bad = rig.sent[-1].origin
     assert bad is not None
     assert bad.verdict == "encrypted, found: sequence"
+
+
+def test_verdicts_on_a_row_are_each_for_its_packet(rig: Watched, sender: Sender) -> None:
+    """Large sends that leave together are all encrypted before the first of them leaves."""
+    rig.tls.origins = True
+    sender.packet(129, 258, mss=50)
+    sender.send(rig, sender.tisn, 516, 645, 1516, mss=50)
+    sender.ring()
+    verdicts = [traffic.origin.verdict for traffic in rig.sent[-2:] if traffic.origin is not None]
+    assert verdicts == ["encrypted", "encrypted, found: sequence"]
