@@ -20,6 +20,7 @@ End = Literal["listen", "connect"]
 
 # Random addresses make TCG translate a program anew each time that it starts, and leave thousands
 # of translations on each page of it; writing to such a page, as after a reboot, takes minutes.
+# Merged slab caches would not tell what a module has leaked.
 # Mitigations cost most of a system call under emulation; a panic stops the guest, its console
 # tells; networking names stay eth0, eth1 in PCI order.
 KERNEL_COMMAND_LINE = (
@@ -28,6 +29,7 @@ KERNEL_COMMAND_LINE = (
     "no5lvl",
     "net.ifnames=0",
     "norandmaps",
+    "slab_nomerge",
     "oops=panic",
     "panic=0",
 )
