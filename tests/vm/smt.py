@@ -111,6 +111,8 @@ class SmtPair:
                 f"ethtool -K {PEER} tso on gso on",
                 timeout=60,
             )
+        for vm in (self.a, self.b):
+            vm.wait_until(f"grep -q 1 /sys/class/net/{PEER}/carrier", timeout=30)
         self.a.run("ping -c 1 -w 30 10.78.0.2", timeout=40)
 
     def v4(self, vm: Vm, *, peer: bool = False) -> str:
