@@ -173,13 +173,14 @@ def test_pulled_cable(pair: Pair) -> None:
 
 @pytest.mark.timeout(300)
 def test_transfer_goes_on_after_the_cable_was_pulled(wire: Pair) -> None:
-    """Three times in mid transfer; the rate makes it last."""
+    """Three times in mid transfer, which lasts until it is told to end."""
     link = Impaired(wire, rate="20Mbit", direction="in")
     receiver = wire.b.start("sh -c 'socat -u TCP-LISTEN:7001,reuseaddr - | sha256sum'")
     with link:
-        wire.a.run(f"head -c {8 * MEBI} /dev/urandom >/tmp/sent")
+        wire.a.run(f"rm -f /tmp/stop /tmp/rounds; head -c {MEBI} /dev/urandom >/tmp/sent")
         sender = wire.a.start(
-            f"socat -u OPEN:/tmp/sent TCP:{wire.v4(wire.b)}:7001,retry=50,interval=0.1"
+            "until test -e /tmp/stop; do cat /tmp/sent; echo >>/tmp/rounds; done | "
+            f"socat -u - TCP:{wire.v4(wire.b)}:7001,retry=50,interval=0.1"
         )
         for _ in range(3):
             goal = link.counted()[0]["delivered"] + 500
@@ -189,9 +190,12 @@ def test_transfer_goes_on_after_the_cable_was_pulled(wire: Pair) -> None:
             wire.b.wait_until(f"grep -q 0 {CARRIER}", timeout=20)
             link.cable.up()
             wire.b.wait_until(f"grep -q 1 {CARRIER}", timeout=20)
+        wire.a.run("touch /tmp/stop")
         sender.wait(120)
         received = receiver.wait(60).stdout.split()[0]
-    assert received == wire.a.run("sha256sum /tmp/sent; rm /tmp/sent").stdout.split()[0]
+    again = "for i in $(seq $(wc -l </tmp/rounds)); do cat /tmp/sent; done | sha256sum"
+    assert received == wire.a.run(again).stdout.split()[0]
+    wire.a.run("rm /tmp/sent /tmp/stop /tmp/rounds")
     assert link.a["RetransSegs"] > 0
 
 
