@@ -233,17 +233,3 @@ class Segmenter:
             first = _U32.unpack_from(header, self._sequence)[0]
             sequence = rows[:, self._sequence : self._sequence + 4].view(">u4")[:, 0]
             sequence[:] = np.arange(first, first + count * self._mss, self._mss)
-
-
-def segment(
-    header: bytes,
-    payload: Sequence[memoryview],
-    mss: int,
-    *,
-    l3: bool,
-    l4: bool,
-    other: OtherLso = OtherLso.REPLICATE,
-) -> Train | None:
-    """One large send alone; see ``Segmenter``."""
-    segmenter = Segmenter.of(header, mss, l3=l3, l4=l4, other=other)
-    return None if segmenter is None else segmenter.cut([(header, payload)])

@@ -8,13 +8,12 @@ import argparse
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import kernel
+from nicmodel.testbed import kbuild, kernel
 from nicmodel.testbed.errors import Unavailable
 from nicmodel.testbed.kernel import Kernel
 from nicmodel.testbed.paths import BUILD, CHECKOUT, cached
@@ -26,6 +25,7 @@ SOURCE = CHECKOUT / "smt-kmod"
 MODULES = ("smt_ledger", "smt")
 """In the order in which they are loaded."""
 LOG = BUILD / "kmod.log"
+BUILD_SECONDS = 600.0
 
 
 def build(chosen: Kernel) -> Path:
@@ -43,13 +43,10 @@ def build(chosen: Kernel) -> Path:
             target = tree / path.relative_to(SOURCE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-        print(f"kmod: building smt for {chosen.release}", file=sys.stderr, flush=True)
+        kbuild.say("kmod", f"building smt for {chosen.release}")
         _make(chosen, objects, tree)
         for name in MODULES:
-            command = ["strip", "--strip-debug", "-o", f"{folder / name}.ko", f"{tree / name}.ko"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Unavailable(f"strip failed for {name}.ko: {done.stderr.strip()}")
+            kbuild.strip(tree / f"{name}.ko", folder / f"{name}.ko")
         shutil.rmtree(tree)
 
     texts = [path.relative_to(SOURCE).as_posix() + path.read_text() for path in _sources()]
@@ -76,17 +73,13 @@ def _make(chosen: Kernel, objects: Path, tree: Path) -> None:
         "CONFIG_DEBUG_INFO_BTF_MODULES=",
         "modules",
     ]
-    # what a make above us was told is not meant for this one
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited)
-    LOG.parent.mkdir(exist_ok=True)
-    LOG.write_text(done.stdout + done.stderr)
-    lines = done.stderr.replace(f"{tree}/", "").splitlines()
+    done = kbuild.build(command, log=LOG, seconds=BUILD_SECONDS, who="kmod")
+    lines = LOG.read_text().replace(f"{tree}/", "").splitlines()
     wrong = [line for line in lines if ": warning:" in line or ": error:" in line or "***" in line]
     # the kernel's own headers are not ours to mend
     ours = [line for line in wrong if not line.startswith("/")]
-    if done.returncode or ours:
-        words = (ours or wrong or lines or ["no reason given"])[0]
+    if done.status or ours:
+        words = (ours or wrong or [done.words])[0]
         raise UserError(f"smt does not build for {chosen.release}: {words} (all of it: {LOG})")
 
 

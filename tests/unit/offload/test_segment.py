@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nicmodel.frame import HEAD, Checked, Train
 from nicmodel.offload.parse import parse
-from nicmodel.offload.segment import OtherLso, segment
+from nicmodel.offload.segment import OtherLso
+from tests.unit.offload.cut import segment
 
 FIN, PSH, ACK, CWR = 0x01, 0x08, 0x10, 0x80
 

@@ -9,8 +9,8 @@ import pytest
 from nicmodel.frame import Frame, Traffic, Train
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.port import L2Table, PortState, PortStatus
-from nicmodel.offload.segment import segment
 from nicmodel.queues.mac import Mac
+from tests.unit.offload.cut import segment
 
 OWN, OTHER = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 GROUP, ALL = bytes.fromhex("01005e000001"), b"\xff" * 6

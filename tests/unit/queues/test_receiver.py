@@ -22,13 +22,13 @@ from nicmodel.objects.flow import (
 from nicmodel.objects.queue import PageList, RqConfig, WqConfig, WqType
 from nicmodel.objects.store import Objects
 from nicmodel.objects.transport import SELF_LB_UNICAST, HashFields, RxHashFn, Tir, TirDispType
-from nicmodel.offload.segment import segment
 from nicmodel.queues.lro import Lro
 from nicmodel.queues.receiver import Receiver
 from nicmodel.queues.rq import Rq
 from nicmodel.queues.tls_rx import TlsRx
 from nicmodel.trace.tracer import Tracer
 from nicmodel.units import CounterSet, Cqn, GuestAddr, Pdn, Rqn, Rqtn, TableId, Tdn, Tirn
+from tests.unit.offload.cut import segment
 
 MSS, COUNT = 1000, 5
 

@@ -19,7 +19,6 @@ from nicmodel.objects.queue import QueueState, RqConfig
 from nicmodel.objects.tls import Dek
 from nicmodel.objects.transport import HashFields, PacketMerge, RxHashFn, Tir, TirDispType
 from nicmodel.offload.parse import parse
-from nicmodel.offload.segment import segment
 from nicmodel.queues.events import (
     TlsRxEnded,
     TlsRxForged,
@@ -34,6 +33,7 @@ from nicmodel.queues.tls_rx import Received
 from nicmodel.trace.events import QueueError
 from nicmodel.units import Dekn, Pdn, Rqn, Rqtn, TableId, Tdn, Tirn
 from tests.unit.device.packets import ones
+from tests.unit.offload.cut import segment
 from tests.unit.offload.tls.records import ALERT, plain12, plain13, sealed12, sealed13
 from tests.unit.queues.rig import LKEY, RAM, Rig
 
