@@ -21,10 +21,12 @@ End = Literal["listen", "connect"]
 # Random addresses make TCG translate a program anew each time that it starts, and leave thousands
 # of translations on each page of it; writing to such a page, as after a reboot, takes minutes.
 # Merged slab caches would not tell what a module has leaked.
+# The guest's first program brings the other CPUs up, once the kernel has patched itself.
 # Mitigations cost most of a system call under emulation; a panic stops the guest, its console
 # tells; networking names stay eth0, eth1 in PCI order.
 KERNEL_COMMAND_LINE = (
     "console=ttyS0",
+    "maxcpus=1",
     "mitigations=off",
     "no5lvl",
     "net.ifnames=0",
