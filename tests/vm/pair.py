@@ -4,7 +4,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,6 @@ def boot_pair(
     names = [f"{name}a", f"{name}b"]
     order = sum(map(ord, name)) & 0xFF
     macs = {guest: f"02:00:00:00:{order:02x}:0{i}" for i, guest in enumerate(names, 1)}
-    host = lab.host_network(name or "host", mtu=mtu)
     sockets = {guest: lab.scratch / f"{guest}.sock" for guest in names}
     captures = [lab.folder / f"{guest}.pcapng" for guest in names] if capture else []
     topology: dict[str, Any] = {
@@ -149,30 +148,41 @@ def boot_pair(
             | {"profile": lab.options.nic, **(nic or {})}
             for guest in names
         ],
-        "tap": [{"name": "host", "interface": host.tap, "netns": host.namespace}],
         "capture": [
             {"port": guest, "file": str(path)}
             | ({"clear": True, "keys": str(path.with_suffix(".keys"))} if show else {})
             for guest, path in zip(names, captures, strict=False)
         ],
     }
-    model = lab.model(topology, name=f"model{name}")
-    a, b = lab.boot(
-        *(
-            VmSpec(
-                guest,
-                memory,
-                vcpus,
-                nics=(
-                    ModelNic(sockets[guest], plugin()),
-                    *([PeerNic("e1000e", lab.scratch / f"{name}cable", end, mac)] if peer else []),
-                ),
-            )
-            for guest, memory, end, mac in zip(names, memory, _ENDS, _PEER_MACS, strict=True)
+    specs = [
+        VmSpec(
+            guest,
+            megabytes,
+            vcpus,
+            nics=(
+                ModelNic(sockets[guest], plugin()),
+                *([PeerNic("e1000e", lab.scratch / f"{name}cable", end, mac)] if peer else []),
+            ),
         )
-    )
-    pair = Pair(lab, a, b, model, host, captures, mtu, macs)
-    for vm in (a, b):
-        pair.restore(vm)
-    pair.connected()
+        for guest, megabytes, end, mac in zip(names, memory, _ENDS, _PEER_MACS, strict=True)
+    ]
+    with ExitStack() as made:  # it goes if the rest fails: names are free for the next to come
+        host = lab.host_network(name or "host", mtu=mtu)
+        made.callback(host.remove)
+        topology["tap"] = [{"name": "host", "interface": host.tap, "netns": host.namespace}]
+        model = lab.model(topology, name=f"model{name}")
+        made.callback(model.stop)
+        made.callback(_destroy, lab, names)
+        a, b = lab.boot(*specs)
+        pair = Pair(lab, a, b, model, host, captures, mtu, macs)
+        for vm in (a, b):
+            pair.restore(vm)
+        pair.connected()
+        made.pop_all()
     return pair
+
+
+def _destroy(lab: Lab, names: list[str]) -> None:
+    for vm in lab.guests():
+        if vm.name in names:
+            vm.destroy()

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from nicmodel.testbed.domain import PeerNic, VmSpec
-from nicmodel.testbed.errors import CommandFailed, GuestDied, GuestTimeout
+from nicmodel.testbed.errors import CommandFailed, GuestDied, GuestTimeout, Unavailable
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.vm import Vm
+from tests.vm.pair import boot_pair
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,15 @@ def test_two_guests_on_a_cable(lab: Lab) -> None:
     server.wait()
     for vm in (a, b):
         vm.destroy()
+
+
+def test_a_pair_that_does_not_boot_leaves_nothing(lab: Lab) -> None:
+    """The first guest runs when QEMU finds no room for the second one's initramfs."""
+    with pytest.raises(Unavailable, match="QEMU does not start"):
+        boot_pair(lab, "half", memory=(256, 16))
+    assert [vm.name for vm in lab.guests() if vm.name.startswith("half") and vm.alive] == []
+    assert [path.name for path in lab.scratch.glob("half*.sock")] == [], "the NIC process is there"
+    lab.host_network("half").remove()
 
 
 def test_a_command_costs_less_than_a_tenth_of_a_second(guest: Vm) -> None:
