@@ -37,6 +37,14 @@ _BAD = ("0", "4")
 """tshark's words for a checksum that is wrong or may not be 0 (1: right, 2: not checked, 3: not
 there)."""
 
+_NONE = "frame.number == 0"
+_WRONG_SUM = " || ".join(f"{status} in {{{', '.join(_BAD)}}}" for status in _SUMS.values())
+_MALFORMED = (
+    "_ws.malformed || _ws.short || _ws.expert.group == malformed"
+    " || (_ws.expert.group == protocol && _ws.expert.severity == error)"
+)
+"""Display filters."""
+
 needs_tshark = pytest.mark.skipif(
     shutil.which("tshark") is None,
     reason="tshark is missing: apt-get install --no-install-recommends tshark",
@@ -89,7 +97,18 @@ def frames(pcap: Path, only: str = "") -> int:
     return len(fields(pcap, "frame.number", only=only))
 
 
-def malformed(pcap: Path, exempt: str = "frame.number == 0") -> list[str]:
+def faults(pcap: Path, exempt: str = _NONE, unsummed: str = _NONE) -> list[str]:
+    """Return what ``malformed`` and ``bad_checksums`` say of a capture, in one reading if nothing.
+
+    Frames that the display filter ``unsummed`` lets pass do not have their checksums judged, those
+    of ``exempt`` are not judged at all.
+    """
+    if not frames(pcap, f"!({exempt}) && ({_MALFORMED} || (!({unsummed}) && ({_WRONG_SUM})))"):
+        return []
+    return malformed(pcap, exempt) + bad_checksums(pcap, f"({exempt}) || ({unsummed})")
+
+
+def malformed(pcap: Path, exempt: str = _NONE) -> list[str]:
     """Return one sentence for each frame that no dissector could make sense of.
 
     That is a header or option that ends outside its frame, or a length that contradicts another.
@@ -100,20 +119,18 @@ def malformed(pcap: Path, exempt: str = "frame.number == 0") -> list[str]:
         "frame.number",
         "frame.protocols",
         "_ws.expert.message",
-        only=f"!({exempt}) && (_ws.malformed || _ws.short || _ws.expert.group == malformed"
-        " || (_ws.expert.group == protocol && _ws.expert.severity == error))",
+        only=f"!({exempt}) && ({_MALFORMED})",
     )
     return [f"frame {number} ({protocols}): {why}" for number, protocols, why in found]
 
 
-def bad_checksums(pcap: Path, exempt: str = "frame.number == 0") -> list[str]:
+def bad_checksums(pcap: Path, exempt: str = _NONE) -> list[str]:
     """Return one sentence for each frame with a wrong checksum, naming the protocol.
 
     Fragments have their L4 checksum checked where tshark has put them together. Frames that the
     display filter ``exempt`` lets pass are not judged.
     """
-    wrong = " || ".join(f"{status} in {{{', '.join(_BAD)}}}" for status in _SUMS.values())
-    found = fields(pcap, "frame.number", *_SUMS.values(), only=f"!({exempt}) && ({wrong})")
+    found = fields(pcap, "frame.number", *_SUMS.values(), only=f"!({exempt}) && ({_WRONG_SUM})")
     return [
         f"frame {number}: bad {protocol} checksum"
         for number, *states in found

@@ -13,6 +13,7 @@ from tests.oracles.tshark import (
     Conversation,
     bad_checksums,
     conversations,
+    faults,
     fields,
     frames,
     malformed,
@@ -102,6 +103,16 @@ def test_good_frames_pass(write: Write) -> None:
     assert bad_checksums(path) == []
     assert malformed(path) == []
     assert frames(path) == len(GOOD)
+
+
+def test_all_faults_at_once(write: Write) -> None:
+    path = write(GOOD["tcp"], flip(GOOD["udp"], len(GOOD["udp"]) - 1), GOOD["tcp"][:40])
+    wrong_sum, cut = "frame 2: bad udp checksum", malformed(path)
+    assert len(cut) == 1
+    assert faults(path) == [*cut, wrong_sum]
+    assert faults(path, unsummed="frame.number >= 2") == cut
+    assert faults(path, exempt="frame.number == 3") == [wrong_sum]
+    assert faults(path, exempt="frame.number == 3", unsummed="udp") == []
 
 
 @pytest.mark.parametrize(
