@@ -122,6 +122,27 @@ def _decrypt(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _record(args: argparse.Namespace) -> int:
+    from nicmodel.control import Control  # noqa: PLC0415
+    from nicmodel.hunt.recorder import HOLD_US  # noqa: PLC0415
+
+    control = Control(args.control)
+    if (args.file is None) != args.stop:
+        raise UserError("name a file to record into, or write --stop")
+    if args.stop:
+        control.stop_recording(args.nic)
+        return 0
+    control.record(args.nic, args.file, hold_us=args.hold or HOLD_US)
+    print(f"warning: {args.file} gets keys and texts; who has it can read them", file=sys.stderr)
+    return 0
+
+
+def _hunt(args: argparse.Namespace) -> int:
+    from nicmodel.hunt.command import run  # noqa: PLC0415
+
+    return run(args)
+
+
 def _status_of_run(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
 
@@ -169,6 +190,8 @@ def _parser() -> _Parser:
     _add_fault(commands)
     _add_status(commands)
     _add_decrypt(commands)
+    _add_record(commands)
+    _add_hunt(commands)
     _add_test(commands)
     doctor = _add(
         commands, "doctor", _testbed("doctor"), "Say what this machine lacks and what to type."
@@ -369,6 +392,56 @@ def _add_decrypt(commands: Any) -> None:
     decrypt.add_argument(
         "-o", dest="output", type=Path, metavar="OUT.pcapng", help="write the records, decrypted"
     )
+
+
+def _add_record(commands: Any) -> None:
+    record = _add(
+        commands,
+        "record",
+        _record,
+        "Record what the send queues of a NIC are given, for 'nicmodel hunt'.",
+        """\
+        Meanwhile a doorbell waits for others, so that queues have work at one time. The file is
+        complete after --stop, or when the device is reset or a queue fails.
+
+        examples:
+          nicmodel record a a.hunt
+          nicmodel record a --stop
+        """,
+    )
+    record.add_argument("nic", metavar="NIC", help="name of the NIC")
+    record.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a new file")
+    record.add_argument("--stop", action="store_true", help="end the recording")
+    record.add_argument(
+        "--hold", type=_positive, metavar="US", help="how long a doorbell waits (5000 us)"
+    )
+    _add_control(record)
+
+
+def _add_hunt(commands: Any) -> None:
+    hunt = _add(
+        commands,
+        "hunt",
+        _hunt,
+        "Find an order between send queues that breaks TLS offload, in a recording of a run.",
+        """\
+        There is no order between send queues, so a card may serve them in any. Each seed draws
+        one, which the model carries out without a guest. One that is wrong (a finding of the
+        sanitizer, or a packet with other bytes than in the order in which it was posted) is made
+        as short as it can be and written beside the recording, to be replayed.
+        Exit status 1: there is one. R4 is a resync to record 4, S4 the packet that needs it.
+
+        examples:
+          nicmodel hunt a.hunt --seeds 1000
+          nicmodel hunt build/runs/test_echo            # all recordings of a run
+          nicmodel hunt --replay a.shortest.hunt
+        """,
+    )
+    hunt.add_argument("recording", type=Path, metavar="RECORDING", help="a file, or a folder")
+    hunt.add_argument("--seeds", type=_positive, default=1000, metavar="N", help="orders (1000)")
+    hunt.add_argument("--seed", type=int, default=1, metavar="N", help="what they are drawn from")
+    hunt.add_argument("--replay", action="store_true", help="carry out the order in the file")
+    _add_sanitizer(hunt)
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:

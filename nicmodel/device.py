@@ -2,14 +2,17 @@
 """Composition root: one NIC, its parts built and connected. No logic of a part is here."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from nicmodel.clock import Scheduler
 from nicmodel.command.caps import CONNECTX6DX, FIRMWARE_VERSION, Profile
 from nicmodel.command.firmware import Firmware
 from nicmodel.command.interface import CommandInterface
+from nicmodel.errors import UserError
 from nicmodel.faults.injector import Injector, Reach
 from nicmodel.frame import Traffic
+from nicmodel.hunt.recorder import Recorder
 from nicmodel.objects.counters import PortCounters
 from nicmodel.objects.store import Objects
 from nicmodel.pci.init_segment import CLOCK_AT, COMMAND_TIMEOUT_MS, InitSegment
@@ -159,6 +162,8 @@ class Nic:
             tracer.add(self.sanitizer)
         self.port = Port(name, self)
         self.exposure = Exposure(name)
+        self.recorder: Recorder | None = None
+        """Records what the send queues are given, if somebody wants it."""
         self._clock = clock
         self._life: _Life | None = None
         self._frozen = False
@@ -180,16 +185,39 @@ class Nic:
     def detach(self) -> None:
         """The front-end is gone."""
         if self._life is not None:
-            self._life.end()
+            self._end("the guest is gone")
             self.faults.end()
             self._life = None
 
     def reset(self) -> None:
         """PCI reset or FLR."""
         if self._life is not None:
-            self._life.end()
+            self._end("the device was reset")
             self.faults.end()
             self._begin(self._life.host, "PCI reset")
+
+    def record(self, path: Path, hold: float) -> None:
+        """Record what the send queues are given; see ``Recorder``. Raises UserError."""
+        life = self._life
+        if life is None:
+            raise UserError(f"NIC {self.name} has no guest yet")
+        if self.recorder is not None:
+            raise UserError(f"NIC {self.name} is being recorded already; stop that first")
+        self.recorder = Recorder(
+            path,
+            self.name,
+            hold,
+            life.datapath,
+            life.host.memory,
+            life.objects,
+            self.profile.other_lso,
+            self.scheduler,
+            self.tracer,
+            self._recorded,
+        )
+
+    def _recorded(self) -> None:
+        self.recorder = None
 
     def bus_master(self, enabled: bool) -> None:
         """The transport has opened or closed guest memory; queues find out when they use it."""
@@ -234,6 +262,12 @@ class Nic:
         """The link came up, went down, or has another speed."""
         if self._life is not None:
             self._life.firmware.carrier(up, self.port.speed)
+
+    def _end(self, why: str) -> None:
+        assert self._life is not None
+        if self.recorder is not None:
+            self.recorder.drop(why)
+        self._life.end()
 
     def _begin(self, host: Host, cause: str) -> None:
         self.tracer.emit(DeviceReset(cause))

@@ -20,6 +20,7 @@ from nicmodel.device import Nic
 from nicmodel.entry import Entry
 from nicmodel.errors import UserError
 from nicmodel.faults.requests import FaultRequests
+from nicmodel.hunt.recorder import HOLD_US, MAX_HOLD_US
 from nicmodel.sanitizer.findings import Finding, Policy
 from nicmodel.topology import CaptureSpec, Topology
 from nicmodel.trace.limit import Limited
@@ -240,7 +241,23 @@ class Network:
             "faults": faults.list,
             "remove-fault": faults.remove,
             "thaw": self._thaw,
+            "record": self._record,
         }
+
+    def _record(self, request: Entry) -> dict[str, Any]:
+        """``{"do": "record", "nic": NAME, "file": PATH, "hold_us": TIME}``; no file: stop."""
+        request.check_keys(("nic", "file", "hold_us"))
+        nic = self.nics[request.known("nic", self.nics)]
+        if "file" in request.values:
+            hold_us = request.whole("hold_us", HOLD_US)
+            if not 0 < hold_us <= MAX_HOLD_US:
+                raise request.fault("hold_us", f"write a number from 1 to {MAX_HOLD_US}")
+            nic.record(request.path("file"), hold_us / 1e6)
+            return {}
+        if nic.recorder is None:
+            raise UserError(f"NIC {nic.name} is not being recorded (any more); its event says why")
+        nic.recorder.end()
+        return {}
 
     def _status(self, request: Entry) -> dict[str, Any]:
         """``{"do": "status"}``."""

@@ -66,6 +66,17 @@ class Control:
         number: int = self.ask("fault", nic=nic, kind=kind, **values)["number"]
         return number
 
+    def record(self, nic: str, file: str | os.PathLike[str], *, hold_us: int = 5000) -> None:
+        """Record what the send queues of a NIC are given, for ``nicmodel hunt``, until ``stop``.
+
+        A doorbell waits ``hold_us`` microseconds for others.
+        """
+        self.ask("record", nic=nic, file=os.path.abspath(file), hold_us=hold_us)
+
+    def stop_recording(self, nic: str) -> None:
+        """End the recording; the file is complete."""
+        self.ask("record", nic=nic)
+
     def remove_fault(self, nic: str, number: int) -> None:
         """Take a fault away."""
         self.ask("remove-fault", nic=nic, number=number)

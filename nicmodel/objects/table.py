@@ -63,6 +63,11 @@ class ObjectTable(Generic[K, V]):
         self._notify()
         return item
 
+    def put(self, number: K, item: V) -> None:
+        """Keep ``item`` under a number that somebody else has allocated."""
+        self._items[number] = item
+        self._notify()
+
     def find(self, number: K) -> V | None:
         """The object, or None."""
         return self._items.get(number)

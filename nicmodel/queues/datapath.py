@@ -100,6 +100,7 @@ class Datapath:
         self._reporting: list[Cq] = []
         self._out_of_buffer: dict[CounterSet, int] = {}
         self._continuing = False
+        self._rings: Callable[[Sq], None] | None = None
         self.created: Callable[[Queue], None] = lambda _: None
         self.frozen = False
         """Execute no WQE."""
@@ -261,10 +262,21 @@ class Datapath:
 
     def ring_sq(self, sqn: Sqn) -> None:
         """SQ doorbell: the doorbell record has moved. Executed by ``run``."""
-        if sqn in self._sqs:
-            self._arbiter.ring(sqn)
-        else:
+        sq = self._sqs.get(sqn)
+        if sq is None:
             self._tracer.emit(DoorbellIgnored("SQ", sqn, "no such queue"))
+        elif self._rings is not None:
+            self._rings(sq)
+        else:
+            self._arbiter.ring(sqn)
+
+    def hold(self, rings: Callable[[Sq], None] | None) -> None:
+        """From now on ``rings`` is told of SQ doorbells, and runs the queues; None: as before."""
+        self._rings = rings
+        while rings is not None and self._arbiter:
+            sq = self._sqs.get(self._arbiter.next())
+            if sq is not None:
+                rings(sq)
 
     def run(self) -> None:
         """Serve the send queues whose doorbell rang, then report completions.

@@ -170,6 +170,23 @@ class Sq:
         except DmaFault:
             return
 
+    def posted(self, index: int) -> Iterator[tuple[int, bytes]]:
+        """Index and bytes of the WQEs that are posted from ``index`` on.
+
+        Raises QueueFault for one that makes no sense, and DmaFault.
+        """
+        left = self._producer() - index & 0xFFFF
+        if left > self._ring.size:
+            raise QueueFault(f"{left} WQEBBs are posted", CqeSyndrome.LOCAL_QP_OP_ERR)
+        while left:
+            page, at = self._ring.locate(index)
+            length = (_CTRL.unpack_from(page, at)[1] & 0x3F) * SEND_WQE_DS
+            blocks = -(-length // SEND_WQE_BB)
+            if not 0 < blocks <= left:
+                raise QueueFault(f"a WQE has {length} bytes", CqeSyndrome.LOCAL_QP_OP_ERR)
+            yield index, self._ring.read(index, length)
+            index, left = index + blocks & 0xFFFF, left - blocks
+
     def _producer(self) -> int:
         """How far the driver has posted, by the doorbell record. Raises DmaFault."""
         return self._memory.load_be32(self.config.wq.dbr_addr + _DBR_SEND) & 0xFFFF

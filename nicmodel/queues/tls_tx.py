@@ -87,6 +87,10 @@ class TlsTx:
         # used again and again: fresh memory costs a page fault for each 4 KiB
         self._clear = self._sealed = memoryview(b"")
 
+    def begun(self, tisn: Tisn) -> bool:
+        """Has the TIS a context with parameters?"""
+        return tisn in self._contexts
+
     def static_params(self, use: Use, wqe: bytes) -> None:
         """A UMR: new static parameters. Raises QueueFault."""
         tis = self._tis(use)
