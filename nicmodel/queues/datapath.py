@@ -102,8 +102,7 @@ class Datapath:
         self._continuing = False
         self._rings: Callable[[Sq], None] | None = None
         self.created: Callable[[Queue], None] = lambda _: None
-        self.frozen = False
-        """Execute no WQE."""
+        self._frozen = False
         self.sees: Callable[[Sq, Traffic], None] | None = None
         """Is shown what each send queue made from now on sends; None costs nothing."""
         self._lro = Lro()
@@ -113,6 +112,17 @@ class Datapath:
         """The contexts that decrypt."""
         self.receiver = Receiver(objects, self._rqs, counters, timestamp, self._lro, self.tls_rx)
         self._mac = Mac(objects.l2, counters, port, egress, self.receiver.receive)
+
+    @property
+    def frozen(self) -> bool:
+        """Execute no WQE, not even the rest of a turn."""
+        return self._frozen
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self._frozen = value
+        for sq in self._sqs.values():
+            sq.stop()
 
     def queues(self) -> Iterator[Queue]:
         """All that there are."""
@@ -282,20 +292,22 @@ class Datapath:
         """Serve the send queues whose doorbell rang, then report completions.
 
         The arbiter says who is next; a turn ends after ``TURN`` WQEs or ``TURN_OCTETS``. What is
-        left after ``TURNS`` turns or ``RUN_OCTETS`` is done when the event loop comes back.
+        left after ``TURNS`` turns or ``RUN_OCTETS`` is done when the event loop comes back. A
+        queue that no other waits for has its turns at once: longer rows cost less.
         """
         arbiter = self._arbiter
         turns, octets = TURNS, RUN_OCTETS
-        while arbiter and turns and octets > 0 and not self.frozen:
-            turns -= 1
+        while arbiter and turns and octets > 0 and not self._frozen:
             sqn = arbiter.next()
+            taken, room = (1, min(TURN_OCTETS, octets)) if arbiter else (turns, octets)
+            turns -= taken
             sq = self._sqs.get(sqn)
             if sq is not None:
                 before = sq.octets
-                if sq.run(TURN, min(TURN_OCTETS, octets)):
+                if sq.run(taken * TURN, room):
                     arbiter.again(sqn)
                 octets -= sq.octets - before
-        if arbiter and not self._continuing and not self.frozen:
+        if arbiter and not self._continuing and not self._frozen:
             self._continuing = True
             self._scheduler.call_soon(self._continue)
         if self._reporting or self._lro:

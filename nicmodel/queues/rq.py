@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from struct import Struct, unpack
 from typing import Any
 
@@ -41,14 +42,16 @@ def _frame_of(length: int) -> np.dtype[np.void]:
 
 
 def _scatter(train: Train, target: memoryview, offsets: npt.NDArray[np.uint64]) -> None:
-    """Write each frame to its offset in ``target``, which has room for the longest at each."""
-    count, width, rows = train.count, train.width, train.rows
+    """Write the first frames, one to each offset in ``target``, which has room for the longest."""
+    count, width, rows = len(offsets), train.width, train.rows
     kind = _frame_of(width)
     frames: npt.NDArray[np.void] = np.ndarray(count, kind, rows, 0, rows.strides[0])
     # element i is what begins at byte i, so one indexed copy writes many frames
     places: npt.NDArray[np.void] = np.ndarray(len(target) - width + 1, kind, target, 0, 1)
     begin = 0
     for number, length in train.shorter:
+        if number >= count:
+            break
         if begin < number:
             places[offsets[begin:number]] = frames[begin:number]
         at = int(offsets[number])
@@ -61,16 +64,18 @@ def _scatter(train: Train, target: memoryview, offsets: npt.NDArray[np.uint64]) 
 def _completions(
     frames: Frames, cqe: bytearray, sums: list[int], counters: npt.NDArray[Any]
 ) -> bytearray:
-    """The CQEs of frames, one after the other: as ``cqe``, but for what differs."""
-    count = len(frames)
+    """The CQEs of the first frames, one for each of ``counters``: ``cqe``, but for what differs."""
+    count = len(counters)
     if isinstance(frames, Train):
         _describe(cqe, 0, sums[0], frames.length)
         cqes = cqe * count
         for number, length in frames.shorter:
+            if number >= count:
+                break
             _describe(cqes, number * CQE_SIZE, sums[number], length)
     else:
         cqes = cqe * count
-        for at, check_sum, frame in zip(range(0, len(cqes), CQE_SIZE), sums, frames, strict=True):
+        for at, check_sum, frame in zip(range(0, len(cqes), CQE_SIZE), sums, frames, strict=False):
             _describe(cqes, at, check_sum, len(frame))
     np.frombuffer(cqes, ">u2")[_WQE_COUNTER // 2 :: CQE_SIZE // 2] = counters
     return cqes
@@ -128,9 +133,12 @@ class Rq:
             return
         if strip:
             frames = untagged(frames)
-        if len(frames) >= MANY and not self._checks and self._receive_many(frames, cqe, sums):
-            return
-        for frame, check_sum in zip(frames, sums, strict=True):
+        done = 0
+        if len(frames) >= MANY and not self._checks:
+            done = self._receive_many(frames, cqe, sums)
+            if done == len(frames):
+                return
+        for frame, check_sum in zip(islice(frames, done, None), sums[done:], strict=True):
             index = self.consumer
             try:
                 if index == self._producer and not self._refresh():
@@ -153,19 +161,21 @@ class Rq:
             _U16.pack_into(cqe, _WQE_COUNTER, index)
             self._cq.post(cqe)
 
-    def _receive_many(self, frames: Frames, cqe: bytearray, sums: list[int]) -> bool:
-        """The same for many frames at once; false, and nothing has happened, if any is special.
+    def _receive_many(self, frames: Frames, cqe: bytearray, sums: list[int]) -> int:
+        """The same at once for the first frames, as many as WQEs are posted; how many they are.
 
-        Special is all but posted WQEs whose first buffers, of one size under one key and all in one
-        region of memory, take a frame each.
+        None, and nothing has happened, if they are few or anything is special. That is all but WQEs
+        whose first buffers, of one size under one key and all in one region of memory, take a frame
+        each.
         """
         index, count = self.consumer, len(frames)
         longest = frames.length if isinstance(frames, Train) else max(map(len, frames))
         try:
             if (self._producer - index) & 0xFFFF < count:
                 self._refresh()
-                if (self._producer - index) & 0xFFFF < count:
-                    return False
+                count = min(count, (self._producer - index) & 0xFFFF)
+                if count < MANY:
+                    return 0
             step = self._ring.stride // 8
             wqes = self._ring.read(index, count * step * 8)
             words = unpack(f">{count * step}Q", wqes)
@@ -173,21 +183,21 @@ class Rq:
             both = sizes_and_keys[0]
             size, lkey = both >> 32 & ~INLINE_SEG, both & 0xFFFFFFFF
             if lkey == INVALID_LKEY or size < longest or sizes_and_keys.count(both) < count:
-                return False
+                return 0
             # a key that permits the whole span permits each frame, and moves all alike
             first = min(addrs)
             target = self._gather.view(lkey, first, max(addrs) - first + longest)
         except (QueueFault, DmaFault):
-            return False
+            return 0
         self.consumer = index + count & 0xFFFF
         if isinstance(frames, Train):
             _scatter(frames, target, np.frombuffer(wqes, ">u8")[1::step] - np.uint64(first))
         else:
-            for addr, frame in zip(addrs, frames, strict=True):
+            for addr, frame in zip(addrs, frames, strict=False):
                 target[addr - first : addr - first + len(frame)] = frame
         cqes = _completions(frames, cqe, sums, COUNTING[index : index + count])
         self._cq.post_many(cqes)
-        return True
+        return count
 
     def _refresh(self) -> bool:
         """Read the producer index from the doorbell record; false if no WQE is posted."""

@@ -99,6 +99,8 @@ class Sq:
         self.config = config
         self.octets = 0
         """Bytes sent since it was created, without FCS."""
+        self._limit = 0
+        """``octets`` with which the run that goes on ends."""
         self.state = QueueState.RST
         self.consumer = 0
         self.index = 0
@@ -221,12 +223,12 @@ class Sq:
         if (producer - self.consumer) & 0xFFFF > self._ring.size:
             self._fail_queue(f"the doorbell record says {producer}, behind the ring's end")
             return False
-        limit = self.octets + octets
+        self._limit = self.octets + octets
         while self.consumer != producer:
-            if not budget or self.octets >= limit:
+            left = self._limit - self.octets
+            if not budget or left <= 0:
                 return True
             posted = (producer - self.consumer) & 0xFFFF
-            left = limit - self.octets
             done = self._plain_sends(min(posted, budget), left)
             if not done:
                 done = self._large_sends(posted, budget, left)
@@ -235,6 +237,10 @@ class Sq:
                 done = 1
             budget -= done
         return False
+
+    def stop(self) -> None:
+        """End what ``run`` is doing before the next WQE, or row of WQEs."""
+        self._limit = 0
 
     def _plain_sends(self, most: int, octets: int) -> int:
         """Execute at most ``most`` WQEs at once; how many.
