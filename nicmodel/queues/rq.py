@@ -69,9 +69,11 @@ def _completions(
     if isinstance(frames, Train):
         _describe(cqe, 0, sums[0], frames.length)
         cqes = cqe * count
-        for number, length in frames.shorter:
+        lengths = dict(frames.shorter)
+        for number in frames.ends:  # one that is padded may have as many bytes and another sum
             if number >= count:
                 break
+            length = lengths.get(number, frames.width)
             _describe(cqes, number * CQE_SIZE, sums[number], length)
     else:
         cqes = cqe * count

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nicmodel.frame import Checked, Origin, Traffic, Train
@@ -188,6 +188,7 @@ def test_a_queue_does_not_tell_them_apart(
 
 @settings(max_examples=200, deadline=None)
 @given(rows, st.integers(0, 16), st.integers(0, 16))
+@example(Row(4, 17, [99], 10, 0, {}, 0xC0, 0, False, ""), 10, 0)  # all frames are padded
 def test_nor_does_a_receiver(row: Row, buffers: int, polled: int) -> None:
     sender = Large(alone=False)
     sender.put(row)
