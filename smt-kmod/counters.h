@@ -18,6 +18,23 @@ SMT_COUNTER(TX_NO_MEMORY)		/* not sent: no memory */
 SMT_COUNTER(TX_ERRORS)			/* not sent: the stack below refused it */
 SMT_COUNTER(TX_SEALED)			/* records encrypted in software */
 SMT_COUNTER(TX_SEAL_ERRORS)
+SMT_COUNTER(TX_HW_MESSAGES)		/* messages that a device is to encrypt */
+SMT_COUNTER(TX_HW_SEGMENTS)		/* skbs of plaintext given to devices, each a record */
+SMT_COUNTER(TX_HW_BYTES)		/* bytes of these records */
+SMT_COUNTER(TX_HW_RESENT)		/* segments that a device encrypts again because of a RESEND */
+SMT_COUNTER(TX_HW_MOVED)		/* records that go to another queue or device than before */
+SMT_COUNTER(HW_DROP_UNKNOWN)		/* records dropped by a device: nobody knew them */
+SMT_COUNTER(HW_DROP_MALFORMED)		/* they were not as described */
+SMT_COUNTER(HW_DROP_CONTEXT)		/* they came to a queue without context */
+SMT_COUNTER(HW_DROP_STACK)		/* records dropped above it: another device, or no TSO */
+SMT_COUNTER(HW_GONE)			/* records whose device, or the way to it, was gone */
+SMT_COUNTER(FALLBACK_NO_DEVICE)		/* messages (late: records) for software: no device */
+SMT_COUNTER(FALLBACK_OFF)		/* it was told not to, or not to segment; not this cipher */
+SMT_COUNTER(FALLBACK_DOWN)		/* it is down */
+SMT_COUNTER(FALLBACK_CONTEXTS)		/* it has no context left */
+SMT_COUNTER(FALLBACK_ERROR)		/* it failed */
+SMT_COUNTER(FALLBACK_RECORDS)		/* records of its messages that software encrypted after all */
+SMT_COUNTER(FALLBACK_FORBIDDEN)		/* messages not sent, RPCs ended: software must not */
 SMT_COUNTER(RX_MESSAGES)		/* whole messages given to a socket */
 SMT_COUNTER(RX_BYTES)
 SMT_COUNTER(RX_DATA)

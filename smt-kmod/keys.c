@@ -56,6 +56,7 @@ bool smt_claim_session(struct smt_sock *ssk, struct smt_session *session, __be32
 
 static void free_session(struct smt_session *session)
 {
+	smt_hw_key_put(session->hw);
 	if (session->tx.aead)
 		crypto_free_aead(session->tx.aead);
 	if (session->rx.aead)
@@ -224,10 +225,8 @@ static int install(struct smt_sock *ssk, bool tx, struct smt_key *key, const str
 
 	spin_lock_bh(&ssk->lock);
 	*place = *key;
-	if (other->aead) {
-		memzero_explicit(place->secret, sizeof(place->secret));
-		memzero_explicit(other->secret, sizeof(other->secret));
-	}
+	if (other->aead)
+		memzero_explicit(session->rx.secret, sizeof(session->rx.secret));
 	if (made) {
 		if (made->is_default)
 			ssk->unclaimed = made;

@@ -91,9 +91,14 @@ static int __init smt_init(void)
 	err = inet_add_protocol(&smt_protocol, IPPROTO_SMT);
 	if (err)
 		goto no_protocol;
+	err = smt_hw_init();
+	if (err)
+		goto no_devices;
 	inet_register_protosw(&smt_protosw);
 	return 0;
 
+no_devices:
+	inet_del_protocol(&smt_protocol, IPPROTO_SMT);
 no_protocol:
 	inet_del_offload(&smt_offload, IPPROTO_SMT);
 no_offload:
@@ -113,6 +118,8 @@ static void __exit smt_exit(void)
 	inet_unregister_protosw(&smt_protosw);
 	inet_del_protocol(&smt_protocol, IPPROTO_SMT);
 	inet_del_offload(&smt_offload, IPPROTO_SMT);
+	/* no socket, so no key in a device */
+	smt_hw_exit();
 	rcu_barrier();
 	proto_unregister(&smt_proto);
 	unregister_pernet_subsys(&smt_net_ops);

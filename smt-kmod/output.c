@@ -2,7 +2,8 @@
 /*
  * Messages on their way out: cutting them into segments, sending and resending those; control
  * packets. Segments are built (and encrypted) once: what is sent again is the same bytes, since
- * other bytes under the same record number would be the end of the key.
+ * other bytes under the same record number would be the end of the key. Of a segment that a device
+ * encrypts it is the plaintext that stays, and each time the whole record is sent.
  */
 #include <linux/inetdevice.h>
 #include <linux/skbuff.h>
@@ -152,9 +153,18 @@ void smt_send_to(struct smt_net *snet, __be32 saddr, __be32 daddr, u16 sport, u1
 	dst_release(dst);
 }
 
+void smt_out_free_segment(struct sk_buff *skb)
+{
+	smt_hw_record_put(SMT_SEGMENT_CB(skb)->hw);
+	kfree_skb(skb);
+}
+
 void smt_out_free(struct smt_out *out)
 {
-	__skb_queue_purge(&out->segments);
+	struct sk_buff *skb;
+
+	while ((skb = __skb_dequeue(&out->segments)))
+		smt_out_free_segment(skb);
 	out->unsent = NULL;
 }
 
@@ -248,7 +258,35 @@ static void fill_header(struct smt_call *call, struct sk_buff *skb)
 	data->message_length = htonl(call->out.length);
 }
 
-static int build_segment(struct smt_call *call, struct msghdr *msg, u32 start, u32 data)
+/* Prepare the record for a device, which writes the tag. */
+static int leave_to_device(struct smt_call *call, struct sk_buff *skb, u64 number,
+			   const struct smt_hw_path *path)
+{
+	const struct smt_hw_place place = { call->id, call->daddr, call->dport };
+	static const u8 tag[SMT_TAG];
+
+	if (skb_store_bits(skb, skb->len - SMT_TAG, tag, SMT_TAG))
+		return -EFAULT;
+	SMT_SEGMENT_CB(skb)->hw = smt_hw_record_new(path, number, &place);
+	return SMT_SEGMENT_CB(skb)->hw ? 0 : -ENOMEM;
+}
+
+static int encrypt(struct smt_call *call, struct sk_buff *skb, const struct smt_hw_path *path)
+{
+	u64 number = smt_record_number(call->id, call->out.segments.qlen);
+	int err;
+
+	if (!call->secure)
+		return 0;
+	if (path->key)
+		return leave_to_device(call, skb, number, path);
+	err = smt_seal(&call->session->tx, number, skb, skb->len - SMT_HEADER);
+	smt_count(call->ssk->snet, err ? SMT_C_TX_SEAL_ERRORS : SMT_C_TX_SEALED);
+	return err;
+}
+
+static int build_segment(struct smt_call *call, struct msghdr *msg, u32 start, u32 data,
+			 const struct smt_hw_path *path)
 {
 	struct smt_out *out = &call->out;
 	u32 stream = smt_segment_stream(&out->geometry, data);
@@ -263,12 +301,11 @@ static int build_segment(struct smt_call *call, struct msghdr *msg, u32 start, u
 	SMT_SEGMENT_CB(skb)->start = start;
 	SMT_SEGMENT_CB(skb)->data = data;
 	SMT_SEGMENT_CB(skb)->packets = smt_segment_packets(&out->geometry, data);
+	SMT_SEGMENT_CB(skb)->hw = NULL;
+	SMT_SEGMENT_CB(skb)->resent = jiffies - 1;
 	err = fill_segment(call, skb, msg, stream);
-	if (!err && call->secure) {
-		err = smt_seal(&call->session->tx,
-			       smt_record_number(call->id, out->segments.qlen), skb, stream);
-		smt_count(call->ssk->snet, err ? SMT_C_TX_SEAL_ERRORS : SMT_C_TX_SEALED);
-	}
+	if (!err)
+		err = encrypt(call, skb, path);
 	if (err) {
 		kfree_skb(skb);
 		return err;
@@ -293,28 +330,38 @@ int smt_out_build(struct smt_call *call, struct msghdr *msg, u32 length)
 			    READ_ONCE(snet->limits.max_gso));
 	struct smt_out *out = &call->out;
 	u32 start = 0, data, most, unscheduled = READ_ONCE(snet->limits.unscheduled);
+	struct smt_hw_path path = {};
 	struct sk_buff *skb;
 	int err;
 
 	if (!smt_geometry_init(&out->geometry, dst_mtu(call->dst), gso_max, call->secure))
 		return -EMSGSIZE;
+	if (call->secure) {
+		err = smt_hw_choose(call->ssk, call->session, call->dst, &path);
+		if (err)
+			return err;
+	}
 	most = smt_segment_data(&out->geometry);
 	out->length = length;
 	out->unscheduled = 0;
 	do {
 		data = min(length - start, most);
-		err = build_segment(call, msg, start, data);
-		if (err) {
-			smt_out_free(out);
-			return err;
-		}
+		err = build_segment(call, msg, start, data, &path);
+		if (err)
+			goto fail;
 		if (start < unscheduled)
 			out->unscheduled = start + data;
 		start += data;
 	} while (start < length);
 	skb_queue_walk(&out->segments, skb)
 		((struct smt_data *)skb->data)->incoming = htonl(out->unscheduled);
-	return 0;
+	if (path.key)
+		smt_count(snet, SMT_C_TX_HW_MESSAGES);
+fail:
+	if (err)
+		smt_out_free(out);
+	smt_hw_key_put(path.key);
+	return err;
 }
 
 static u8 data_priority(const struct smt_call *call, u32 start)
@@ -338,8 +385,24 @@ static void set_gso(struct smt_call *call, struct sk_buff *skb, const struct dst
 	skb->csum_offset = offsetof(struct smt_common, check);
 }
 
-/* Send a segment for the first time (or for the first time anew). */
-static void send_segment(struct smt_call *call, struct sk_buff *segment)
+/* Make of a copy of a segment what a device encrypts. */
+static void own_by_device(struct smt_call *call, struct sk_buff *skb, struct smt_hw_record *record,
+			  bool again)
+{
+	struct smt_net *snet = call->ssk->snet;
+
+	((struct smt_data *)skb->data)->retransmit = again;
+	smt_hw_own(skb, record, smt_sock(call->ssk));
+	smt_count(snet, again ? SMT_C_TX_HW_RESENT : SMT_C_TX_HW_SEGMENTS);
+	if (!again)
+		smt_count_more(snet, SMT_C_TX_HW_BYTES, skb->len - SMT_HEADER);
+}
+
+/*
+ * Send a whole segment: for the first time (or for the first time anew), or @again since it was
+ * asked for, as a device does that encrypts it.
+ */
+static void send_segment(struct smt_call *call, struct sk_buff *segment, u8 priority, bool again)
 {
 	const struct smt_segment_cb *cb = SMT_SEGMENT_CB(segment);
 	struct smt_net *snet = call->ssk->snet;
@@ -348,6 +411,11 @@ static void send_segment(struct smt_call *call, struct sk_buff *segment)
 
 	if (!dst)
 		return;
+	if (cb->hw && !smt_hw_is_usable(cb->hw, dst)) {
+		smt_count(snet, SMT_C_HW_GONE);
+		smt_hw_refuse(cb->hw, smt_sock(call->ssk));
+		return;
+	}
 	/* the header is copied, the stream shared */
 	skb = __pskb_copy(segment, HEADROOM, GFP_ATOMIC);
 	if (!skb) {
@@ -358,10 +426,21 @@ static void send_segment(struct smt_call *call, struct sk_buff *segment)
 		htons(READ_ONCE(call->peer->cutoff_version));
 	if (cb->packets > 1)
 		set_gso(call, skb, dst, cb->packets);
-	smt_count(snet, SMT_C_TX_SEGMENTS);
-	smt_count_more(snet, SMT_C_TX_PACKETS, cb->packets);
-	send_ip(snet, smt_sock(call->ssk), skb, dst, call->saddr, call->daddr,
-		data_priority(call, cb->start));
+	if (cb->hw)
+		own_by_device(call, skb, cb->hw, again);
+	if (again) {
+		smt_count_more(snet, SMT_C_TX_RESENT, cb->packets);
+	} else {
+		smt_count(snet, SMT_C_TX_SEGMENTS);
+		smt_count_more(snet, SMT_C_TX_PACKETS, cb->packets);
+	}
+	send_ip(snet, smt_sock(call->ssk), skb, dst, call->saddr, call->daddr, priority);
+}
+
+/* The same, at the priority that its place in the message has. */
+void smt_out_send(struct smt_call *call, struct sk_buff *segment)
+{
+	send_segment(call, segment, data_priority(call, SMT_SEGMENT_CB(segment)->start), false);
 }
 
 /* Send whatever may go now: a segment goes whole once its first byte may. */
@@ -375,7 +454,7 @@ void smt_out_push(struct smt_call *call)
 
 		if (cb->start && cb->start >= out->granted)
 			break;
-		send_segment(call, skb);
+		smt_out_send(call, skb);
 		out->sent = cb->start + cb->data;
 		out->unsent = skb_queue_is_last(&out->segments, skb) ? NULL : skb->next;
 	}
@@ -390,6 +469,17 @@ void smt_out_start(struct smt_call *call)
 	out->granted = out->unscheduled;
 	out->sent = 0;
 	smt_out_push(call);
+}
+
+/* Send a segment again by its device, once for all the gaps that were reported together. */
+static void resend_segment(struct smt_call *call, struct sk_buff *segment, u8 priority)
+{
+	struct smt_segment_cb *cb = SMT_SEGMENT_CB(segment);
+
+	if (cb->resent == jiffies)
+		return;
+	cb->resent = jiffies;
+	send_segment(call, segment, priority, true);
 }
 
 /* Send one packet of a segment again. */
@@ -453,6 +543,11 @@ bool smt_out_resend(struct smt_call *call, u32 offset, u32 length, u8 priority)
 			/* a packet may have nothing of the message, only of the tag */
 			if (first >= offset + length || first + max(size, 1U) <= offset)
 				continue;
+			if (cb->hw) {
+				resend_segment(call, skb, priority);
+				resent += cb->packets;
+				break;
+			}
 			resend_packet(call, skb, index, at, bytes, priority);
 			resent++;
 		}

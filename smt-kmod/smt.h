@@ -10,11 +10,13 @@
 #define SMT_H
 
 #include <crypto/aead.h>
+#include <linux/llist.h>
 #include <linux/smt.h>
 #include <linux/skbuff.h>
 #include <net/inet_sock.h>
 #include <net/sock.h>
 #include "compat.h"
+#include "offload.h"
 #include "replay.h"
 #include "stats.h"
 #include "wire.h"
@@ -43,6 +45,7 @@ struct smt_limits {
 	int max_peers;
 	int tso;
 	int interop;
+	int offload;
 };
 
 struct smt_net {
@@ -92,7 +95,7 @@ enum smt_role { SMT_ROLE_NONE, SMT_ROLE_CLIENT, SMT_ROLE_SERVER };
 struct smt_key {
 	struct crypto_aead *aead;		/* NULL: not installed */
 	u8 salt[4];
-	u8 secret[32];				/* to tell TX and RX apart, then wiped */
+	u8 secret[32];				/* TX: for devices; RX: to tell them apart, then wiped */
 	u8 size;
 };
 
@@ -104,6 +107,7 @@ struct smt_session {
 	enum smt_role role;
 	struct smt_key tx, rx;
 	struct smt_window window;		/* of requests received */
+	struct smt_hw_key *hw;			/* tx in the device used last; smt_sock.key_lock */
 };
 
 /* A message's part that is in order and, with keys, authentic. */
@@ -155,7 +159,7 @@ struct smt_in {
 	u8 priority;
 };
 
-/* A message on its way out: its segments, built and encrypted once. */
+/* A message on its way out: its segments, built once, and encrypted once unless a device does it. */
 struct smt_out {
 	struct sk_buff_head segments;
 	struct sk_buff *unsent;			/* first that was not sent */
@@ -179,6 +183,8 @@ struct smt_segment_cb {
 	u32 start;
 	u32 data;
 	u32 packets;
+	struct smt_hw_record *hw;		/* plaintext for a device; else NULL */
+	unsigned long resent;			/* jiffies, by a device */
 };
 
 #define SMT_SEGMENT_CB(skb) ((struct smt_segment_cb *)(skb)->cb)
@@ -234,6 +240,7 @@ struct smt_sock {
 	bool dead;
 	bool interop;
 	bool secure;
+	int offload;				/* SMT_OFFLOAD_* */
 	u16 port;				/* 0: none */
 	struct hlist_node port_node;
 	struct list_head socket_node;
@@ -249,6 +256,8 @@ struct smt_sock {
 	bool default_taken;			/* default keys that one has */
 	struct list_head sealed;		/* segments to decrypt */
 	struct work_struct open_work;
+	struct llist_head refused;		/* records that a device did not send */
+	struct work_struct refused_work;
 };
 
 static inline struct smt_sock *smt_sk(struct sock *sk)
@@ -336,13 +345,18 @@ void smt_peers_free(struct smt_net *snet);
 /* output.c */
 struct dst_entry *smt_route(struct sock *sk, struct net *net, __be32 *saddr, __be32 daddr);
 int smt_out_build(struct smt_call *call, struct msghdr *msg, u32 length);
+void smt_out_free_segment(struct sk_buff *skb);
 void smt_out_free(struct smt_out *out);
+void smt_out_send(struct smt_call *call, struct sk_buff *segment);
 void smt_out_start(struct smt_call *call);
 void smt_out_push(struct smt_call *call);
 bool smt_out_resend(struct smt_call *call, u32 offset, u32 length, u8 priority);
 void smt_send_control(struct smt_call *call, enum smt_type type, void *packet, size_t size);
 void smt_send_to(struct smt_net *snet, __be32 saddr, __be32 daddr, u16 sport, u16 dport, u64 id,
 		 enum smt_type type, void *packet, size_t size);
+
+/* refused.c */
+void smt_out_refused(struct smt_sock *ssk, struct smt_hw_record *record);
 
 /* input.c */
 int smt_rcv(struct sk_buff *skb);

@@ -138,6 +138,8 @@ static int smt_sock_init(struct sock *sk)
 	 */
 	ssk->next_id = ktime_get_real_ns() / 1000 << 1;
 	ssk->interop = READ_ONCE(snet->limits.interop);
+	ssk->offload = READ_ONCE(snet->limits.offload);
+	smt_hw_sock_init(ssk);
 	/* packets find the socket under RCU */
 	sock_set_flag(sk, SOCK_RCU_FREE);
 
@@ -166,6 +168,7 @@ static void smt_close(struct sock *sk, long timeout)
 	smt_end_calls(ssk);
 	cancel_work_sync(&ssk->open_work);
 	smt_drop_sealed(ssk);
+	smt_hw_sock_close(ssk);
 	smt_free_sessions(ssk);
 	sk_common_release(sk);
 }
@@ -207,6 +210,14 @@ static int set_secure(struct smt_sock *ssk, int value)
 	return 0;
 }
 
+static int set_offload(struct smt_sock *ssk, int value)
+{
+	if (value < SMT_OFFLOAD_OFF || value > SMT_OFFLOAD_REQUIRED)
+		return -EINVAL;
+	WRITE_ONCE(ssk->offload, value);
+	return 0;
+}
+
 static int set_option(struct smt_sock *ssk, int optname, sockptr_t optval, unsigned int optlen)
 {
 	struct smt_abort what;
@@ -225,6 +236,9 @@ static int set_option(struct smt_sock *ssk, int optname, sockptr_t optval, unsig
 	case SMT_SECURE:
 		err = get_int(&value, optval, optlen);
 		return err ? err : set_secure(ssk, value);
+	case SMT_OFFLOAD:
+		err = get_int(&value, optval, optlen);
+		return err ? err : set_offload(ssk, value);
 	default:
 		return -ENOPROTOOPT;
 	}
@@ -261,6 +275,9 @@ static int smt_getsockopt(struct sock *sk, int level, int optname, char __user *
 		break;
 	case SMT_SECURE:
 		value = READ_ONCE(ssk->secure);
+		break;
+	case SMT_OFFLOAD:
+		value = READ_ONCE(ssk->offload);
 		break;
 	case SMT_INFO:
 		spin_lock_bh(&ssk->lock);

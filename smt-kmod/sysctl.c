@@ -29,6 +29,7 @@ static const struct smt_limits defaults = {
 	.max_peers = 65536,
 	.tso = 1,
 	.interop = 0,
+	.offload = SMT_OFFLOAD_ALLOWED,
 };
 
 #define ENTRY(field, least, greatest) { \
@@ -65,6 +66,8 @@ static const struct ctl_table entries[] = {
 	ENTRY(tso, SYSCTL_ZERO, &two),
 	/* default of SMT_INTEROP */
 	ENTRY(interop, SYSCTL_ZERO, SYSCTL_ONE),
+	/* default of SMT_OFFLOAD */
+	ENTRY(offload, SYSCTL_ZERO, &two),
 };
 
 int smt_sysctl_init(struct smt_net *snet)

@@ -20,7 +20,8 @@ from typing import Self
 
 IPPROTO_SMT = SOL_SMT = 253
 SMT_RPC = 1
-SMT_ABORT, SMT_INTEROP, SMT_SECURE, SMT_INFO = 1, 2, 3, 4
+SMT_ABORT, SMT_INTEROP, SMT_SECURE, SMT_INFO, SMT_OFFLOAD = 1, 2, 3, 4, 5
+OFFLOAD_OFF, OFFLOAD_ALLOWED, OFFLOAD_REQUIRED = 0, 1, 2
 REQUEST, RESPONSE, SECURE = 1, 2, 4
 MAX_MESSAGE = 1_000_000
 SOL_TLS, TLS_TX, TLS_RX = 282, 1, 2
@@ -58,12 +59,16 @@ class Message:
 class Socket:
     """A socket; all methods raise OSError."""
 
-    def __init__(self, *, secure: bool = False, interop: bool = False) -> None:
+    def __init__(
+        self, *, secure: bool = False, interop: bool = False, offload: int | None = None
+    ) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, IPPROTO_SMT)
         if interop:
             self._socket.setsockopt(SOL_SMT, SMT_INTEROP, 1)
         if secure:
             self._socket.setsockopt(SOL_SMT, SMT_SECURE, 1)
+        if offload is not None:
+            self._socket.setsockopt(SOL_SMT, SMT_OFFLOAD, offload)
 
     def __enter__(self) -> Self:
         return self

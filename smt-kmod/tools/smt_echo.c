@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * smt_echo serve PORT [--keys FILE]... [--tls CERTIFICATE KEY] [--secure]
+ * smt_echo serve PORT [--keys FILE]... [--tls CERTIFICATE KEY] [--secure] [--offload WORD] [--roam]
  * smt_echo ADDRESS:PORT --load SIZE:CONCURRENCY:COUNT... [--serial] [--seed N] [--timeout SECONDS]
- *	[--keys FILE | --tls AUTHORITY] [--keylog FILE] [--secure]
+ *	[--keys FILE | --tls AUTHORITY] [--keylog FILE] [--secure] [--offload WORD] [--roam]
  *
  * The server sends each request back. The client keeps CONCURRENCY requests of SIZE bytes under way
  * until COUNT are answered, for each --load at the same time (--serial: one after the other), and
  * compares every byte. What it saw is a line of JSON; times are of one RPC, in microseconds. It ends
  * with 0 if all was well, 1 if an RPC failed or came back wrong, 2 if nothing could be done at all.
- * --keylog writes the keys of the handshake for `nicmodel decrypt`, --interop is for a peer that runs the published code.
+ * --keylog writes the keys of the handshake for `nicmodel decrypt`, --interop is for a peer that
+ * runs the published code, --offload sets SMT_OFFLOAD (off, allowed, required), --roam sends each
+ * message from another processor than the one before.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +42,8 @@ struct options {
 	int n_keys;
 	const char *certificate, *private_key;
 	const char *keylog;
-	bool secure, interop, serial;
+	const char *offload;
+	bool secure, interop, serial, roam;
 	uint64_t seed;
 	double timeout;
 };
@@ -75,6 +79,20 @@ static uint64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec * 1000000ULL + time.tv_nsec / 1000;
+}
+
+/* Go to the next processor. */
+static void roam(const struct options *options)
+{
+	static unsigned int next;
+	cpu_set_t one;
+
+	if (!options->roam)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(++next % sysconf(_SC_NPROCESSORS_ONLN), &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		die_errno("sched_setaffinity");
 }
 
 static void log_keys(const struct options *options, const struct smt_keys *keys,
@@ -138,6 +156,7 @@ static int serve(const char *where, const struct options *options)
 
 	if (!data)
 		die("no memory");
+	smt_offload(fd, options->offload);
 	if (bind(fd, (struct sockaddr *)&own, sizeof(own)))
 		die_errno("port %s", where);
 	for (int i = 0; i < options->n_keys; i++)
@@ -174,6 +193,7 @@ static int serve(const char *where, const struct options *options)
 		if (options->secure && !(rpc.flags & SMT_RPC_SECURE))
 			die("a plain message on a secure socket");
 		rpc.cookie = 0;
+		roam(options);
 		if (smt_send(fd, data, length, &peer, &rpc, 0)) {
 			refused++;	/* the client has given up, or has no key for us */
 			continue;
@@ -253,6 +273,7 @@ static bool begin(struct client *client, uint32_t index)
 	slot->number = client->number++;
 	rpc.cookie = slot->number << 32 | index;
 	smt_fill(client->data, load->size, client->options->seed, slot->number);
+	roam(client->options);
 	slot->begun = now();
 	if (smt_send(client->fd, client->data, load->size, &client->server, &rpc, MSG_DONTWAIT)) {
 		if (errno == EAGAIN)
@@ -320,15 +341,17 @@ static bool run(struct client *client, struct load *loads, int n_loads, uint64_t
 	for (int i = 0; i < n_loads; i++)
 		left += loads[i].count;
 	while (!ended) {
-		bool full = false;
+		bool full = false, refused = false;
 		uint64_t time = now();
 		size_t done = 0;
 
 		for (uint32_t i = 0; i < client->n_slots && !full; i++) {
 			struct load *load = client->slots[i].load;
 
-			if (!client->slots[i].busy && load->sent < load->count)
+			if (!client->slots[i].busy && load->sent < load->count) {
 				full = !begin(client, i);
+				refused |= !full && !client->slots[i].busy;
+			}
 		}
 		for (int i = 0; i < n_loads; i++)
 			done += loads[i].done;
@@ -337,7 +360,8 @@ static bool run(struct client *client, struct load *loads, int n_loads, uint64_t
 		if (time >= deadline)
 			return false;
 		polled.events = POLLIN | (full ? POLLOUT : 0);
-		if (poll(&polled, 1, (deadline - time) / 1000 + 1) < 0 && errno != EINTR)
+		/* nothing comes of a request that was refused */
+		if (poll(&polled, 1, refused ? 0 : (deadline - time) / 1000 + 1) < 0 && errno != EINTR)
 			die_errno("poll");
 		while (take(client))
 			;
@@ -355,6 +379,7 @@ static int ask(const char *where, const struct options *options, struct load *lo
 	size_t failed = 0;
 
 	client.fd = smt_open(options->secure, options->interop);
+	smt_offload(client.fd, options->offload);
 	for (int i = 0; i < options->n_keys; i++)
 		install_file(client.fd, options->keys[i], port, &client.server);
 	if (options->certificate) {
@@ -416,6 +441,8 @@ int main(int argc, char **argv)
 		{ "secure", no_argument, NULL, 'S' },
 		{ "interop", no_argument, NULL, 'I' },
 		{ "serial", no_argument, NULL, 'r' },
+		{ "offload", required_argument, NULL, 'f' },
+		{ "roam", no_argument, NULL, 'm' },
 		{}
 	};
 	struct sigaction action = { .sa_handler = on_end };
@@ -456,6 +483,12 @@ int main(int argc, char **argv)
 			break;
 		case 'r':
 			options.serial = true;
+			break;
+		case 'f':
+			options.offload = optarg;
+			break;
+		case 'm':
+			options.roam = true;
 			break;
 		default:
 			die("see smt(7) for how to call it");

@@ -196,6 +196,10 @@ static void options(void)
 	value = 0;
 	REFUSED(setsockopt(fd, SOL_SMT, SMT_SECURE, &value, sizeof(value)), EPERM);
 	REFUSED(send_to(fd, &own, sizeof(own), 1, NULL, 0, 0), ENOKEY);
+	value = SMT_OFFLOAD_REQUIRED + 1;
+	REFUSED(setsockopt(fd, SOL_SMT, SMT_OFFLOAD, &value, sizeof(value)), EINVAL);
+	value = SMT_OFFLOAD_OFF - 1;
+	REFUSED(setsockopt(fd, SOL_SMT, SMT_OFFLOAD, &value, sizeof(value)), EINVAL);
 	size = sizeof(info);
 	GOOD(getsockopt(fd, SOL_SMT, SMT_INFO, &info, &size));
 	if (info.client_rpcs || info.server_rpcs || info.ready || info.sessions) {
@@ -209,7 +213,7 @@ static void keys(void)
 {
 	struct smt_crypto_info_aes_gcm_128 info = random_key(&own), bad;
 	struct sockaddr_in peer = own;
-	int fd = fresh(), second = fresh(), one = 1;
+	int fd = fresh(), second = fresh(), one = 1, required = SMT_OFFLOAD_REQUIRED;
 
 #define KEY(fd, direction, info) setsockopt(fd, SOL_TLS, direction, &(info), sizeof(info))
 	REFUSED(setsockopt(fd, SOL_TLS, TLS_TX, &info, sizeof(info) - 1), EINVAL);
@@ -242,6 +246,9 @@ static void keys(void)
 	bad.peer_port = peer.sin_port;
 	REFUSED(KEY(fd, TLS_TX, bad), EKEYREJECTED);
 	REFUSED(KEY(fd, TLS_RX, info), EKEYREJECTED);
+	/* the route to an own address has no device that encrypts */
+	GOOD(setsockopt(fd, SOL_SMT, SMT_OFFLOAD, &required, sizeof(required)));
+	REFUSED(send_to(fd, &own, sizeof(own), 1, NULL, 0, 0), ENODEV);
 	close(fd);
 	REFUSED(KEY(second, TLS_TX, info), EKEYREJECTED);
 	bad = random_key(&own);

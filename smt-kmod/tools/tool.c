@@ -52,6 +52,22 @@ int smt_open(bool secure, bool interop)
 	return fd;
 }
 
+void smt_offload(int fd, const char *word)
+{
+	static const char *const words[] = { "off", "allowed", "required" };
+
+	if (!word)
+		return;
+	for (int value = SMT_OFFLOAD_OFF; value <= SMT_OFFLOAD_REQUIRED; value++) {
+		if (strcmp(word, words[value]))
+			continue;
+		if (setsockopt(fd, SOL_SMT, SMT_OFFLOAD, &value, sizeof(value)))
+			die_errno("SMT_OFFLOAD");
+		return;
+	}
+	die("%s is not off, allowed or required", word);
+}
+
 struct sockaddr_in smt_address(const char *text)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };

@@ -44,6 +44,9 @@ __attribute__((noreturn, format(printf, 1, 2))) void die_errno(const char *forma
 /* Opens a socket; @secure: SMT_SECURE, @interop: SMT_INTEROP. */
 int smt_open(bool secure, bool interop);
 
+/* Sets SMT_OFFLOAD to what a word says: off, allowed, required. NULL: leaves it. */
+void smt_offload(int fd, const char *word);
+
 /* Parses ADDRESS:PORT. */
 struct sockaddr_in smt_address(const char *text);
 

@@ -32,6 +32,7 @@
  *			before, or aborted, or its client is gone
  *	EAGAIN		MSG_DONTWAIT and no room (also: SO_SNDTIMEO is over)
  *	ENOKEY		there are keys for this peer but no TLS_TX, or SMT_SECURE and no key
+ *	ENODEV and others: see SMT_OFFLOAD_REQUIRED
  *	EKEYREJECTED	the key must not encrypt this: a default key that another peer has, or a
  *			request under a key that has encrypted responses
  *	EOPNOTSUPP	MSG_OOB
@@ -98,11 +99,30 @@ struct smt_rpc {
  * SMT_SECURE (set, get): int. 1: this socket sends and takes no plaintext at all. Once 1 it stays:
  *	EPERM. Without it plaintext is refused only from, and to, peers that there are keys for.
  * SMT_INFO (get): struct smt_info.
+ * SMT_OFFLOAD (set, get): int, who encrypts the messages that are sent from now on; default
+ *	net.smt.offload. What is on the wire is the same. /proc/net/smt counts who did, and why not a
+ *	device.
+ *	SMT_OFFLOAD_OFF		software
+ *	SMT_OFFLOAD_ALLOWED	the device of the route if it can, else software
+ *	SMT_OFFLOAD_REQUIRED	the device, or else sendmsg() of a message that is encrypted fails:
+ *		ENODEV		no device that can do this on the route
+ *		EOPNOTSUPP	it is switched off (ethtool -K tls-hw-tx-offload, tso), or does not
+ *				know the cipher
+ *		ENETDOWN	its interface is down
+ *		ENOSPC		it has no room for another context
+ *		others		what the device said
+ *		A device that fails later, with the message on its way, ends the RPC: in the client
+ *		recvmsg() reports one of these or EIO, in the server the RPC is forgotten.
  */
 #define SMT_ABORT		1
 #define SMT_INTEROP		2
 #define SMT_SECURE		3
 #define SMT_INFO		4
+#define SMT_OFFLOAD		5
+
+#define SMT_OFFLOAD_OFF		0
+#define SMT_OFFLOAD_ALLOWED	1
+#define SMT_OFFLOAD_REQUIRED	2
 
 /**
  * struct smt_abort - end RPCs of this socket
