@@ -191,14 +191,16 @@ class Sentinel:
                 self._drop(flow)
                 return
             size = HEADER + header.length
+            assert flow.at is not None
+            # before the record is complete: it may not be, and the next one is to be judged
+            after = next_number(flow.number)
+            flow.note(flow.at - len(flow.text) + size & MASK, after)
             if len(flow.text) < size:
                 return
             record = bytes(flow.text[:size])
             self._tell(flow, _genuine(flow.cipher, flow.number, record), size)
             del flow.text[:size]
-            flow.number = next_number(flow.number)
-            assert flow.at is not None
-            flow.note(flow.at - len(flow.text) & MASK, flow.number)
+            flow.number = after
 
     def _tell(self, flow: Flow, genuine: bool, octets: int) -> None:
         if genuine:

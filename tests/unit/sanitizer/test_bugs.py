@@ -361,6 +361,20 @@ def test_encrypted_by_software_is_a_fallback(rig: Watched, sender: Sender) -> No
     assert [type(found) for found in rig.findings] == [WentOnInSoftware, LeftInClear]
 
 
+def test_fallback_behind_a_record_that_was_broken_off(rig: Watched, sender: Sender) -> None:
+    """TCP sends something old in between: the record is lost to the judge, the next one is not."""
+    first, second = (sealed12(KEY, SALT, n, sender.records[n][1]) for n in (1, 2))
+    post_send(rig, 0, first[:60], seq=1129)
+    post_send(rig, 0, bytes(20), seq=1010)
+    post_send(rig, 0, first[60:], seq=1189)
+    sender.ring()
+    assert rig.findings == []
+    post_send(rig, 0, second, seq=1258)
+    sender.ring()
+    found = only(rig, WentOnInSoftware)
+    assert found.record == 2
+
+
 def test_encrypted_under_a_wrong_number(rig: Watched, sender: Sender) -> None:
     post_send(rig, 0, sealed12(KEY, SALT, 7, sender.records[1][1]), seq=1129)
     sender.ring()
