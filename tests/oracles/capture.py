@@ -13,6 +13,7 @@ from pathlib import Path
 _SECTION, _PACKET = 0x0A0D0D0A, 6
 _LITTLE_ENDIAN = b"\x4d\x3c\x2b\x1a"
 _EPB_FLAGS = 2
+_TCP, _FIN = 6, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,19 @@ class Follower:
             if enough(found) or time.monotonic() > deadline:
                 return found
             time.sleep(0.05)
+
+    def conversation(self, port: int, fins: int) -> list[Captured]:
+        """Frames of a TCP port over IPv4 without options, from now on to so many with FIN."""
+
+        def of_port(frame: Captured) -> bool:
+            data = frame.data
+            if data[12:14] != b"\x08\x00" or data[23] != _TCP:
+                return False
+            return port in struct.unpack_from(">HH", data, 34)
+
+        return self.collect(
+            of_port, lambda found: sum(frame.data[47] & _FIN for frame in found) >= fins
+        )
 
 
 def _packet(body: memoryview) -> Captured:
