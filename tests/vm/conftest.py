@@ -16,6 +16,7 @@ from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.pytest_plugin import KERNELS, OPTIONS
 from nicmodel.testbed.vm import Vm
+from tests.vm.ktls import offload
 from tests.vm.pair import Pair, boot_pair
 
 LAB = pytest.StashKey[Lab]()
@@ -192,8 +193,13 @@ def _ktls_pair(tls_lab: Lab, captures: Captures) -> Pair:
 
 @pytest.fixture
 def erring_ktls_pair(_ktls_pair: Pair) -> Pair:
-    """Shared guests with TLS offload, alive and connected; their stacks may count errors."""
+    """Shared guests with TLS offload, alive and connected; their stacks may count errors.
+
+    Their devices encrypt, and software decrypts, unless a test says otherwise.
+    """
     revive(_ktls_pair)
+    for vm in (_ktls_pair.a, _ktls_pair.b):
+        offload(vm, transmit=True, receive=False)
     return _ktls_pair
 
 

@@ -22,6 +22,9 @@ SALT = bytes.fromhex("5a175a17")
 IV = bytes.fromhex("a0a1a2a3a4a5a600")
 """Explicit nonce of the first record; it does not begin with the record's number."""
 
+DATA: dict[str, Any] = {"match": "tcp.len > 0", "direction": "in"}
+"""Segments with data on their way to guest b."""
+
 _PORTS = count(7400)
 _CONVERSATIONS = count()
 
@@ -114,6 +117,20 @@ def sending(pair: Pair, vms: tuple[Vm, ...] = (), *, harm: bool = False) -> Iter
     # the driver could not find the record of a retransmission, and dropped it
     assert harm or "tx_tls_drop_no_sync_data" not in found.driver
     assert "tx_tls_drop_bypass_req" not in found.driver
+
+
+@contextmanager
+def harmed(pair: Pair, **words: Any) -> Iterator[dict[str, int]]:
+    """What guest a sends meets harm at b; what the cable did is in the body's dict at the end."""
+    cable = pair.model.control.link(pair.b.name)
+    did: dict[str, int] = {}
+    cable.impair(**DATA, **words)
+    before = cable.status()["in"]
+    try:
+        yield did
+    finally:
+        did |= moved(before, cable.status()["in"])
+        cable.clear()
 
 
 def _accounts(pair: Pair) -> Stats:

@@ -6,6 +6,7 @@ Whoever falls back on software fails: ``sending`` looks at the kernel's own coun
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +14,12 @@ import pytest
 from nicmodel.errors import UserError
 from nicmodel.testbed import driver
 from tests.oracles import tshark
+from tests.oracles.capture import Follower, write_pcap
 from tests.vm.ktls import moved, offload, sending, talk
 from tests.vm.pair import Pair
 from tests.vm.traffic import IFACE, MEBI, driver_statistics, tcp_counters
 
 ciphers = pytest.mark.parametrize("cipher", [128, 256])
-
-
-@pytest.fixture
-def pair(ktls_pair: Pair) -> Pair:
-    """Guests that encrypt by the device and decrypt in software."""
-    for vm in (ktls_pair.a, ktls_pair.b):
-        offload(vm, transmit=True, receive=False)
-    return ktls_pair
 
 
 @contextmanager
@@ -56,45 +50,51 @@ def test_software_is_not_taken_for_the_device(ktls_pair: Pair) -> None:
 
 @pytest.mark.matrix
 @ciphers
-def test_bulk_in_both_directions(pair: Pair, cipher: int) -> None:
+def test_bulk_in_both_directions(ktls_pair: Pair, cipher: int) -> None:
     octets = 4 * MEBI
-    with sending(pair, (pair.a, pair.b)):
-        client, server = talk(pair, send=octets, receive=octets, cipher=cipher, chunk=0)
+    with sending(ktls_pair, (ktls_pair.a, ktls_pair.b)):
+        client, server = talk(ktls_pair, send=octets, receive=octets, cipher=cipher, chunk=0)
     assert (client.received, server.received) == (octets, octets)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_several_connections_on_channels(pair: Pair, channels: int) -> None:
-    with _channels(pair, channels), sending(pair, (pair.a, pair.b)) as sent:
-        before = driver_statistics(pair.a)
+def test_several_connections_on_channels(ktls_pair: Pair, channels: int) -> None:
+    with _channels(ktls_pair, channels), sending(ktls_pair, (ktls_pair.a, ktls_pair.b)) as sent:
+        before = driver_statistics(ktls_pair.a)
         _, server = talk(
-            pair, send=2 * MEBI, receive=2 * MEBI, connections=8, parallel=4, ipv6=True
+            ktls_pair, send=2 * MEBI, receive=2 * MEBI, connections=8, parallel=4, ipv6=True
         )
-        queues = moved(before, driver_statistics(pair.a))
+        queues = moved(before, driver_statistics(ktls_pair.a))
     assert server.received == 16 * MEBI
     assert sent.kernel["TlsTxDevice"] == 8
     used = [n for n in range(4) if queues.get(f"tx{n}_tls_encrypted_packets")]
     assert used == [0] if channels == 1 else len(used) > 1
 
 
-def test_many_short_connections_with_keys_of_their_own(pair: Pair) -> None:
+def test_many_short_connections_with_keys_of_their_own(ktls_pair: Pair) -> None:
     """The pool of contexts is there after the first; then they are used again and again."""
-    talk(pair, send=1)
-    pair.a.wait_until(f"ethtool -S {IFACE} | awk '/tx_tls_pool_alloc/ {{ exit $2 < 1000 }}'")
-    with sending(pair) as sent:
-        _, server = talk(pair, send=5000, connections=200, chunk=0)
+    talk(ktls_pair, send=1)
+    ktls_pair.a.wait_until(f"ethtool -S {IFACE} | awk '/tx_tls_pool_alloc/ {{ exit $2 < 1000 }}'")
+    with sending(ktls_pair) as sent:
+        _, server = talk(ktls_pair, send=5000, connections=200, chunk=0)
     assert server.received == 200 * 5000
     assert sent.driver["tx_tls_ctx"] == sent.driver["tx_tls_del"] == 200
     assert sent.kernel["TlsTxDevice"] == 200
     assert "tx_tls_pool_alloc" not in sent.driver
 
 
-def test_contexts_are_used_again_by_other_connections(pair: Pair) -> None:
+def test_contexts_are_used_again_by_other_connections(ktls_pair: Pair) -> None:
     """Many at one time, of both ciphers, so that the next has the other's context."""
     for cipher in (128, 256, 128):
-        with sending(pair) as sent:
+        with sending(ktls_pair) as sent:
             _, server = talk(
-                pair, send=30_000, cipher=cipher, connections=60, parallel=4, hold=1, record=1 << 33
+                ktls_pair,
+                send=30_000,
+                cipher=cipher,
+                connections=60,
+                parallel=4,
+                hold=1,
+                record=1 << 33,
             )
         assert server.received == 60 * 30_000
         assert sent.driver["tx_tls_ctx"] == sent.driver["tx_tls_del"] == 60
@@ -113,32 +113,33 @@ def test_contexts_are_used_again_by_other_connections(pair: Pair) -> None:
     ],
     ids=lambda options: "-".join(f"{key}{value}" for key, value in options.items()),
 )
-def test_records_of_all_sizes_and_types(pair: Pair, options: dict[str, Any]) -> None:
+def test_records_of_all_sizes_and_types(ktls_pair: Pair, options: dict[str, Any]) -> None:
     settings: dict[str, Any] = {"send": 2 * MEBI, **options}
-    with sending(pair):
-        client, server = talk(pair, **settings)
+    with sending(ktls_pair):
+        client, server = talk(ktls_pair, **settings)
     assert server.received == settings["send"]
     assert client.alerts_sent == server.alerts_received
     assert (client.alerts_sent > 0) == ("control" in options)
 
 
-def test_driver_kernel_wire_and_model_count_the_same(pair: Pair) -> None:
-    before, port = tcp_counters(pair.a), 7399
-    with sending(pair) as sent:
-        talk(pair, send=4 * MEBI, chunk=0, control=5, port=port)
+def test_driver_kernel_wire_and_model_count_the_same(ktls_pair: Pair, tmp_path: Path) -> None:
+    before, port = tcp_counters(ktls_pair.a), 7399
+    wire = Follower(ktls_pair.captures[0])
+    with sending(ktls_pair) as sent:
+        talk(ktls_pair, send=4 * MEBI, chunk=0, control=5, port=port)
     counted = sent.driver
     assert sent.kernel["TlsTxDevice"] == counted["tx_tls_ctx"] == counted["tx_tls_del"] == 1
 
     sent.same()
 
+    sent_frames = [frame.data for frame in wire.conversation(port, fins=2)]
+    path = write_pcap(tmp_path / "wire.pcap", sent_frames)
     # behind the connection's number, which goes before TLS
-    frames = tshark.fields(
-        pair.captures[0], "tcp.len", only=f"tcp.dstport == {port} && tcp.len > 4"
-    )
+    frames = tshark.fields(path, "tcp.len", only=f"tcp.dstport == {port} && tcp.len > 4")
     assert len(frames) == counted["tx_tls_encrypted_packets"]
     assert sum(int(length) for (length,) in frames) == counted["tx_tls_encrypted_bytes"]
 
-    after = tcp_counters(pair.a)
+    after = tcp_counters(ktls_pair.a)
     segments = after["OutSegs"] - before["OutSegs"]
     assert after["RetransSegs"] - before["RetransSegs"] < segments / 10
     assert after["TCPTimeouts"] - before["TCPTimeouts"] <= 1

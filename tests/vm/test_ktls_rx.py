@@ -110,8 +110,8 @@ def erring_receiver(erring_ktls_pair: Pair) -> Iterator[Receiver]:
         yield made
 
 
-def test_the_kernel_has_it_off(ktls_pair: Pair) -> None:
-    """A driver that can do it says so, and does not until it is asked."""
+def test_not_until_it_is_asked_for(ktls_pair: Pair) -> None:
+    """A driver that can do it says so, and does not."""
     said = ktls_pair.b.run(["ethtool", "-k", IFACE]).stdout
     assert f"{RX}: off\n" in said
     before, counted = tls_stat(ktls_pair.b), driver_statistics(ktls_pair.b)
@@ -314,6 +314,7 @@ def test_the_driver_goes_and_comes_back_under_a_stream(erring_receiver: Receiver
         vm.run(f"echo {device} >{driver}/bind", timeout=60)
         vm.wait_until(f"test -e /sys/class/net/{IFACE}", timeout=30)
         pair.restore(vm)
+        assert f"{RX}: off\n" in vm.run(["ethtool", "-k", IFACE]).stdout, "the kernel has it off"
         got = report(server.wait(120, check=False))
     assert not got.error
     after = tls_stat(vm)

@@ -5,16 +5,14 @@ What is encrypted is judged by the peer's program, which compares all data. Rece
 harm on the wire is in ``test_ktls_rx.py``.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.vm.ktls import (
+    harmed,
     moved,
     no_software,
-    offload,
     sending,
     talk,
     tls_counters,
@@ -22,31 +20,6 @@ from tests.vm.ktls import (
 from tests.vm.pair import Pair
 from tests.vm.test_receive import feature
 from tests.vm.traffic import IFACE, MEBI
-
-DATA: dict[str, Any] = {"match": "tcp.len > 0", "direction": "in"}
-"""Segments with data on their way to guest b."""
-
-
-@pytest.fixture
-def pair(ktls_pair: Pair) -> Pair:
-    """Guests that encrypt by the device and decrypt in software."""
-    for vm in (ktls_pair.a, ktls_pair.b):
-        offload(vm, transmit=True, receive=False)
-    return ktls_pair
-
-
-@contextmanager
-def harmed(pair: Pair, **words: Any) -> Iterator[dict[str, int]]:
-    """What guest a sends meets harm at b; what the cable did is in the body's dict at the end."""
-    cable = pair.model.control.link(pair.b.name)
-    did: dict[str, int] = {}
-    cable.impair(**DATA, **words)
-    before = cable.status()["in"]
-    try:
-        yield did
-    finally:
-        did |= moved(before, cable.status()["in"])
-        cable.clear()
 
 
 @pytest.mark.timeout(200)
@@ -61,10 +34,12 @@ def harmed(pair: Pair, **words: Any) -> Iterator[dict[str, int]]:
     ],
     ids=["1 percent", "5 percent", "bursts", "duplicates", "reordering"],
 )
-def test_what_is_sent_again_is_encrypted_alike(pair: Pair, words: dict[str, Any], did: str) -> None:
+def test_what_is_sent_again_is_encrypted_alike(
+    ktls_pair: Pair, words: dict[str, Any], did: str
+) -> None:
     """The device is told where each retransmission lies, and reads again what is before it."""
-    with sending(pair, harm=True) as sent, harmed(pair, **words) as wire:
-        _, server = talk(pair, send=6 * MEBI, chunk=0, timeout=120)
+    with sending(ktls_pair, harm=True) as sent, harmed(ktls_pair, **words) as wire:
+        _, server = talk(ktls_pair, send=6 * MEBI, chunk=0, timeout=120)
     assert server.received == 6 * MEBI
     assert wire[did] > 20
     sent.same()
@@ -77,11 +52,15 @@ def test_what_is_sent_again_is_encrypted_alike(pair: Pair, words: dict[str, Any]
         assert sent.model["resyncs"] < wire[did]
 
 
+@pytest.mark.matrix
 @pytest.mark.timeout(200)
-def test_many_connections_with_loss(pair: Pair) -> None:
-    with sending(pair, (pair.a, pair.b), harm=True) as sent, harmed(pair, loss=0.02) as wire:
+def test_many_connections_with_loss(ktls_pair: Pair) -> None:
+    with (
+        sending(ktls_pair, (ktls_pair.a, ktls_pair.b), harm=True) as sent,
+        harmed(ktls_pair, loss=0.02) as wire,
+    ):
         _, server = talk(
-            pair, send=MEBI // 2, receive=MEBI // 4, connections=24, parallel=8, timeout=120
+            ktls_pair, send=MEBI // 2, receive=MEBI // 4, connections=24, parallel=8, timeout=120
         )
     assert server.received == 12 * MEBI
     assert sent.kernel["TlsTxDevice"] == 24
@@ -91,13 +70,13 @@ def test_many_connections_with_loss(pair: Pair) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_contexts_are_used_again_with_loss(pair: Pair) -> None:
+def test_contexts_are_used_again_with_loss(ktls_pair: Pair) -> None:
     """Who has a context next begins with a key of its own, wherever the one before has stood."""
-    talk(pair, send=1)
-    with sending(pair, harm=True) as sent, harmed(pair, loss=0.03):
+    talk(ktls_pair, send=1)
+    with sending(ktls_pair, harm=True) as sent, harmed(ktls_pair, loss=0.03):
         for cipher in (128, 256):
             _, server = talk(
-                pair, send=30_000, cipher=cipher, connections=80, parallel=4, timeout=120
+                ktls_pair, send=30_000, cipher=cipher, connections=80, parallel=4, timeout=120
             )
             assert server.received == 80 * 30_000
     assert sent.driver["tx_tls_ctx"] == 160
@@ -107,13 +86,13 @@ def test_contexts_are_used_again_with_loss(pair: Pair) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_long_run_with_harm_of_all_kinds(pair: Pair) -> None:
+def test_a_long_run_with_harm_of_all_kinds(ktls_pair: Pair) -> None:
     """Nothing is found, and nearly all that is sent again can be compared."""
     octets = 24 * MEBI
     harm = {"loss": 0.005, "reorder": 0.005, "duplicate": 0.005}
-    with sending(pair, harm=True) as sent, harmed(pair, **harm) as wire:
+    with sending(ktls_pair, harm=True) as sent, harmed(ktls_pair, **harm) as wire:
         _, server = talk(
-            pair, send=octets // 4, connections=4, parallel=2, chunk=0, control=9, timeout=200
+            ktls_pair, send=octets // 4, connections=4, parallel=2, chunk=0, control=9, timeout=200
         )
     assert server.received == octets
     assert server.alerts_received > 0
@@ -126,27 +105,27 @@ def test_a_long_run_with_harm_of_all_kinds(pair: Pair) -> None:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("loss", [0, 0.02])
-def test_jumbo_packets(pair: Pair, loss: float) -> None:
+def test_jumbo_packets(ktls_pair: Pair, loss: float) -> None:
     """A record lies in two packets, and DUMPs are as long as packets; both engines, both ways."""
     octets = 8 * MEBI
-    for vm in (pair.a, pair.b):
+    for vm in (ktls_pair.a, ktls_pair.b):
         vm.run(f"ip link set {IFACE} mtu 9000", timeout=60)
-    pair.connected()
-    before = {vm.name: tls_counters(vm) for vm in (pair.a, pair.b)}
-    accounts = pair.model.control.status()["sanitizer"]
+    ktls_pair.connected()
+    before = {vm.name: tls_counters(vm) for vm in (ktls_pair.a, ktls_pair.b)}
+    accounts = ktls_pair.model.control.status()["sanitizer"]
     if loss:
-        pair.model.control.link(pair.b.name).impair(match="tcp.len > 0", loss=loss)
+        ktls_pair.model.control.link(ktls_pair.b.name).impair(match="tcp.len > 0", loss=loss)
     rx = "tls-hw-rx-offload"
     with (
-        feature(pair.a, rx, "on", after="off"),
-        feature(pair.b, rx, "on", after="off"),
-        no_software(pair.a, "Tx", "Rx"),
-        no_software(pair.b, "Tx", "Rx"),
+        feature(ktls_pair.a, rx, "on", after="off"),
+        feature(ktls_pair.b, rx, "on", after="off"),
+        no_software(ktls_pair.a, "Tx", "Rx"),
+        no_software(ktls_pair.b, "Tx", "Rx"),
     ):
-        client, server = talk(pair, send=octets, receive=octets, timeout=120)
+        client, server = talk(ktls_pair, send=octets, receive=octets, timeout=120)
     assert (client.received, server.received) == (octets, octets)
-    judged = pair.model.control.status()["sanitizer"]
-    for vm in (pair.a, pair.b):
+    judged = ktls_pair.model.control.status()["sanitizer"]
+    for vm in (ktls_pair.a, ktls_pair.b):
         did = moved(before[vm.name], tls_counters(vm))
         assert did["tx_tls_encrypted_bytes"] > 7000 * did["tx_tls_encrypted_packets"]
         assert did["rx_tls_decrypted_bytes"] > 5000 * did["rx_tls_decrypted_packets"]
