@@ -126,19 +126,24 @@ class NonceReused(Finding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftInClear(Finding):
-    """Bytes of an offloaded connection left without TIS, and its key did not encrypt them."""
+    """Bytes of an offloaded connection left without TIS, and its key did not encrypt them.
+
+    ``tcp_sn`` is None for a session of SMT.
+    """
 
     KIND: ClassVar[Kind] = Kind.PLAINTEXT
     flow: str
-    tcp_sn: int
+    tcp_sn: int | None
     octets: int
 
     def what(self) -> str:
         """See ``Finding.what``."""
+        where = f"from TCP sequence {self.tcp_sn} on of the offloaded connection"
+        if self.tcp_sn is None:
+            where = "of the offloaded session"
         return (
-            f"{self.octets} bytes from TCP sequence {self.tcp_sn} on of the offloaded connection "
-            f"{self.flow} left by a WQE that names no TIS, and they are no record that the "
-            "connection's key has encrypted, so plaintext is on the wire"
+            f"{self.octets} bytes {where} {self.flow} left by a WQE that names no TIS, and they "
+            "are no record that its key has encrypted, so plaintext is on the wire"
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the sanitizer reads in packets: of which TCP connection they are, and where in its stream.
+"""What the sanitizer reads in packets: of which connection or message, and where in it.
 
 Sources: RFC 791, RFC 8200, RFC 9293.
 """
@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from struct import Struct
 
 from nicmodel.offload.parse import IPPROTO_TCP, parse
+from nicmodel.offload.smt.packet import DataPacket, find_data
 from nicmodel.offload.tls.record import Buffer
 
 SYN = 0x02
@@ -39,6 +40,20 @@ def connection(head: Buffer, length: int) -> tuple[bytes, int] | None:
     if len(head) < at + _TCP_LENGTH:
         return None
     return headers.src_ip + headers.dst_ip + bytes(head[at : at + 4]), at
+
+
+def message(head: Buffer, length: int) -> tuple[bytes, DataPacket, int] | None:
+    """Protocol, addresses and ports of a DATA packet of SMT, the packet, and where it ends.
+
+    ``head``: leading bytes of a packet of ``length`` bytes.
+    """
+    packet = find_data(head, length)
+    headers = parse(head, length, sized=False) if packet is not None else None
+    if packet is None or headers is None:
+        return None
+    ports = bytes(head[headers.l4_offset : headers.l4_offset + 4])
+    key = bytes((headers.ip_proto,)) + headers.src_ip + headers.dst_ip + ports
+    return key, packet, headers.l3_end
 
 
 def sequence(head: Buffer, tcp_at: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from nicmodel.frame import Origin, Traffic
 from nicmodel.objects.queue import QueueState
-from nicmodel.offload.smt.packet import INDEX_BITS, find_data, record_number
+from nicmodel.offload.smt.packet import INDEX_BITS, DataPacket, record_number
 from nicmodel.offload.tls.cipher import RecordCipher
 from nicmodel.offload.tls.record import TAG, Buffer
 from nicmodel.offload.tls.stream import Record
@@ -41,6 +41,7 @@ from nicmodel.sanitizer.findings import (
     WrongRecordNumber,
 )
 from nicmodel.sanitizer.ledger import NonceLedger, Reuse
+from nicmodel.sanitizer.messages import Clear, MessageSentinel
 from nicmodel.sanitizer.options import SanitizerOptions
 from nicmodel.sanitizer.sentinel import Flow, Judgement, Plain, Sentinel
 from nicmodel.spec.smt import SmtProtocol
@@ -90,6 +91,7 @@ class Sanitizer:
         self._queues = queues
         self.accounts = Accounts()
         self.sentinel = Sentinel(self.accounts, self._judged)
+        self.messages = MessageSentinel(self.accounts, self._in_clear)
         self._limits = Limits(self._options.limits)
         self._contexts: dict[int, Context] = {}
         self._of_dek: dict[int, set[int]] = {}
@@ -117,9 +119,11 @@ class Sanitizer:
             if said and traffic.origin is not None:
                 verdict = f"{traffic.origin.verdict}, found: {', '.join(said)}"
                 traffic.origin = replace(traffic.origin, verdict=verdict)
-        elif self.sentinel.flows:
+        elif self.sentinel.flows or self.messages.sessions:
             self._said = {}
             self.sentinel.plain(traffic, sq.config.sqn, sq.index)
+            if self.messages.sessions:
+                self.messages.plain(traffic, sq.config.sqn, sq.index)
             if self._said:
                 tisn = next(iter(self._said.values()))
                 verdict = f"not encrypted, found: {', '.join(self._said)}"
@@ -141,6 +145,22 @@ class Sanitizer:
             self._find(
                 LeftInClear(flow=name, tcp_sn=judgement.sn, octets=judgement.octets, **where)
             )
+
+    def _in_clear(self, clear: Clear) -> None:
+        session = clear.session
+        self._find(
+            LeftInClear(
+                flow=packets.name(session.key[1:]),
+                tcp_sn=None,
+                octets=clear.octets,
+                sqn=clear.sqn,
+                wqe=clear.wqe,
+                tisn=session.tisn,
+                dek=session.dekn,
+                record=clear.record,
+                message=clear.message,
+            )
+        )
 
     # the engine
 
@@ -184,7 +204,7 @@ class Sanitizer:
         context = self._used(use)
         self._starts(use, context)
         found = packets.connection(header, len(header) + octets)
-        context.message = find_data(header, len(header) + octets) if found is None else None
+        context.message = self._message(context, header, octets) if found is None else None
         if found is not None:
             key, tcp_at = found
             sn = packets.sequence(header, tcp_at)
@@ -246,6 +266,7 @@ class Sanitizer:
             for tisn in tuple(tisns):
                 self._release(tisn, dekn)
                 self._contexts[tisn].dekn = None
+        self.messages.key_destroyed(dekn)
 
     # events
 
@@ -348,6 +369,15 @@ class Sanitizer:
         start = sn - context.fed & packets.MASK
         context.flow = Flow(key, context.tisn, context.dekn or 0, context.cipher, start)
         self.sentinel.offloaded(context.flow)
+
+    def _message(self, context: Context, header: Buffer, octets: int) -> DataPacket | None:
+        """The message that the context encrypts for, if it is one."""
+        found = packets.message(header, len(header) + octets)
+        if found is None:
+            return None
+        if context.cipher is not None and context.dekn is not None:
+            self.messages.offloaded(found[0], context.tisn, context.dekn, context.cipher)
+        return found[1]
 
     def _jumped(self, use: Use, context: Context, sn: int) -> None:
         """The packet is not the one that the context expects."""

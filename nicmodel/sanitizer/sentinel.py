@@ -198,7 +198,7 @@ class Sentinel:
             if len(flow.text) < size:
                 return
             record = bytes(flow.text[:size])
-            self._tell(flow, _genuine(flow.cipher, flow.number, record), size)
+            self._tell(flow, genuine(flow.cipher, flow.number, record), size)
             del flow.text[:size]
             flow.number = after
 
@@ -220,7 +220,7 @@ def _first(starts: dict[int, int], sn: int, length: int) -> int | None:
     return sn + min(inside) & MASK if inside else None
 
 
-def _genuine(cipher: RecordCipher, number: int, record: bytes) -> bool:
+def genuine(cipher: RecordCipher, number: int, record: bytes) -> bool:
     """Has the key encrypted ``record``, a whole one, under ``number``?"""
     form = FORMATS[cipher.version]
     prefix, text = record[: form.prefix], record[form.prefix :]

@@ -3,10 +3,19 @@
 
 import pytest
 
-from nicmodel.sanitizer.findings import Finding, NonceReused, WrongRecordNumber
+from nicmodel.sanitizer.findings import Finding, LeftInClear, NonceReused, WrongRecordNumber
 from nicmodel.spec.wqe import WqeOpcode
 from tests.oracles import smt
-from tests.oracles.smt_frames import End, data_header, framing, ip, number_of, room
+from tests.oracles.smt_frames import (
+    End,
+    data_header,
+    framing,
+    ip,
+    message,
+    number_of,
+    packets,
+    room,
+)
 from tests.unit.offload.tls.records import plain12
 from tests.unit.queues.rig import eth_segment
 from tests.unit.queues.tls import KEY, SALT, post_params, tls_objects
@@ -42,6 +51,15 @@ class Sender:
         inline = frame[: len(frame) - len(sealed)]
         body = eth_segment(inline=inline) + self.rig.seg(sealed)
         self.rig.post(WqeOpcode.SEND, body, imm=self.tisn << 8)
+        self.go()
+
+    def without_tis(self, frame: bytes) -> None:
+        """Send a frame as it is."""
+        body = eth_segment(inline=frame[:74]) + self.rig.seg(frame[74:])
+        self.rig.post(WqeOpcode.SEND, body, imm=0)
+        self.go()
+
+    def go(self) -> None:
         self.rig.ring()
         self.rig.consume()
         self.rig.reuse_memory()
@@ -125,3 +143,76 @@ def test_retransmission_is_healthy(rig: Watched) -> None:
         sender.message(sender_id, bytes([sender_id]))
     assert rig.findings == []
     assert rig.sanitizer.ledger.repeated == 1
+
+
+# WQEs without TIS
+
+
+@pytest.mark.parametrize("end", [A, B], ids="AB")
+def test_plaintext_of_a_session_with_context(rig: Watched, end: End) -> None:
+    sender = Sender(rig, end)
+    sender.message(6, b"one")
+    number = number_of(end.variant, 8, 0)
+    clear = plain12(framing(end.variant, 0, 3, length=3) + b"two", number.to_bytes(8, "big"))
+    for sender_id in (8, 10):
+        sender.without_tis(ip(end, data_header(end, sender_id, 3, 0) + clear))
+    found = sender.only(LeftInClear)
+    assert isinstance(found, LeftInClear)
+    assert (found.tisn, found.dek, found.message, found.record) == (1, sender.dek, 8, number)
+    assert found.octets == len(clear)
+    assert "message 0x8" in found.sentence()
+    assert "of the offloaded session 10.77.0.1:40000 > 10.77.0.2:4000 left" in found.sentence()
+    # told again when the engine was used in between
+    sender.message(12, b"three")
+    sender.without_tis(ip(end, data_header(end, 14, 3, 0) + clear))
+    assert [type(one) for one in rig.findings].count(LeftInClear) == 2
+
+
+def test_plaintext_in_many_packets(rig: Watched) -> None:
+    sender = Sender(rig, A)
+    sender.message(6, b"one")
+    text = framing("A", 0, 4000, length=4000) + bytes(4000)
+    clear = plain12(text, number_of("A", 8, 0).to_bytes(8, "big"))
+    for frame in packets(A, 8, 0, clear, 4000):
+        assert rig.findings == []
+        sender.without_tis(frame)
+    found = sender.only(LeftInClear)
+    assert isinstance(found, LeftInClear)
+    assert (found.message, found.octets) == (8, len(clear))
+
+
+def test_no_record_at_all_in_a_message(rig: Watched) -> None:
+    sender = Sender(rig, A)
+    sender.message(6, b"one")
+    sender.without_tis(ip(A, data_header(A, 8, 4, 0) + framing("A", 0, 4) + b"text"))
+    assert sender.only(LeftInClear).record is None
+
+
+def test_software_may_encrypt_a_message(rig: Watched) -> None:
+    """Whole records are judged, packets that are sent again alone are counted."""
+    sender = Sender(rig, A)
+    sender.message(6, b"one")
+    frames = message(A, 8, bytes(5000))
+    for frame in frames:
+        sender.without_tis(frame)
+    assert rig.findings == []
+    accounts = rig.sanitizer.accounts
+    assert (accounts.software_records, accounts.unjudged_octets) == (1, 0)
+    sender.without_tis(frames[1])
+    assert rig.findings == []
+    assert accounts.unjudged_octets == 1440
+    for frame in (frames[0], frames[2]):
+        sender.without_tis(frame)
+    assert rig.findings == []
+    assert accounts.unjudged_octets == 3 * 1440
+
+
+def test_another_session_and_one_whose_key_is_gone_are_not_judged(rig: Watched) -> None:
+    sender = Sender(rig, A)
+    sender.message(6, b"one")
+    clear = framing("A", 0, 4) + b"text"
+    other = End(KEY, SALT, sport=40001)
+    sender.without_tis(ip(other, data_header(other, 8, 4, 0) + clear))
+    rig.sanitizer.dek_destroyed(sender.dek)
+    sender.without_tis(ip(A, data_header(A, 8, 4, 0) + clear))
+    assert rig.findings == []
