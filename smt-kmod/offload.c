@@ -144,7 +144,8 @@ static bool is_direct(const struct dst_entry *dst)
 static int choose(struct smt_sock *ssk, struct smt_session *session, const struct dst_entry *dst,
 		  struct smt_hw_path *path)
 {
-	const struct net_device *netdev = dst->dev;
+	/* looked into only if it is one of ours */
+	const struct net_device *netdev = READ_ONCE(dst->dev);
 	struct device_here *here;
 	struct smt_hw_key *key;
 	int queue = -ENODEV;

@@ -315,6 +315,21 @@ static int build_segment(struct smt_call *call, struct msghdr *msg, u32 start, u
 	return 0;
 }
 
+/* Whoever answers the peer meanwhile may replace the route. */
+static int choose_path(struct smt_call *call, struct smt_hw_path *path)
+{
+	struct smt_sock *ssk = call->ssk;
+	struct dst_entry *dst;
+	int err;
+
+	spin_lock_bh(&ssk->lock);
+	dst = dst_clone(call->dst);
+	spin_unlock_bh(&ssk->lock);
+	err = smt_hw_choose(ssk, call->session, dst, path);
+	dst_release(dst);
+	return err;
+}
+
 /**
  * smt_out_build() - make the segments of a message
  * @call: with its route, addresses, id and session; no lock is held
@@ -337,7 +352,7 @@ int smt_out_build(struct smt_call *call, struct msghdr *msg, u32 length)
 	if (!smt_geometry_init(&out->geometry, dst_mtu(call->dst), gso_max, call->secure))
 		return -EMSGSIZE;
 	if (call->secure) {
-		err = smt_hw_choose(call->ssk, call->session, call->dst, &path);
+		err = choose_path(call, &path);
 		if (err)
 			return err;
 	}
