@@ -49,7 +49,7 @@ def smt_pair(lab: Lab, captures: Captures) -> Iterator[SmtPair]:
         vm.run("rmmod smt", timeout=60)
     captures.end(pair)
     for capture in pair.captures:
-        verdict = smt.judge(capture, made.all_keys(), outbound=True)
+        verdict = smt.judge(capture, made.all_keys(), mtus=(1500, 9000), outbound=True)
         assert verdict.wrong[:5] == []
         assert verdict.records > 0
 
@@ -131,6 +131,20 @@ def test_echo_of_every_size_class(smt_pair: SmtPair) -> None:
     loads = [(size, 1, 1) for size in sizes(1500)]
     with by_device(smt_pair, smt_pair.a, smt_pair.b):
         smt_pair.talk(*loads, options=["--serial"], timeout=150)
+
+
+def test_jumbo_frames(smt_pair: SmtPair) -> None:
+    """A record fits into a packet, so that nothing is segmented."""
+    guests = smt_pair.a, smt_pair.b
+    for vm in guests:
+        vm.run(f"ip link set {IFACE} mtu 9000", timeout=60)
+    try:
+        with by_device(smt_pair, *guests):
+            loads = [(size, 1, 1) for size in sizes(9000)]
+            smt_pair.talk(*loads, options=["--serial"], timeout=90)
+    finally:
+        for vm in guests:
+            vm.run(f"ip link set {IFACE} mtu 1500", timeout=60)
 
 
 def test_long_keys_and_many_at_once(smt_pair: SmtPair) -> None:
