@@ -7,9 +7,12 @@ and the data of each DUMP, are its byte stream, in the order of execution. What 
 is what it uses: sequence numbers are not looked at, and nothing is corrected.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import NoReturn
+
+import numpy as np
 
 from nicmodel.errors import QueueFault
 from nicmodel.frame import ETH_HEADER, Origin, RecordPart
@@ -51,6 +54,19 @@ class Packet:
     header: Buffer
     pieces: Sequence[memoryview]
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one packet of a row has of the row's records: ``records`` end in it.
+
+    ``number`` is that of the record in progress behind it; ``begun`` is that record, None before
+    its nonce is complete.
+    """
+
+    records: Sequence[Record]
+    number: int
+    begun: Record | None
 
 
 @dataclass(slots=True)
@@ -142,41 +158,45 @@ class TlsTx:
         QueueFault is raised before anything has happened.
         """
         stream = self._stream(packets[0].use)
-        if self.watches or self.origins:
-            return [self._watched(packet, stream) for packet in packets]
-        for packet in packets:
-            for listener in self.listeners:
-                listener.send(packet.use, packet.header, sum(map(len, packet.pieces)))
         # they are one stream, so that a record which lies in two of them need not be cut
         data = self._join([piece for packet in packets for piece in packet.pieces])
         out = self._room(len(data))
-        self._run(packets[-1].use, stream, data, out)
+        records = self._run(packets[0].use, stream, data, out)
+        ends = list(accumulate(sum(map(len, packet.pieces)) for packet in packets))
         done: list[tuple[memoryview, Origin | None]] = []
         at = 0
-        for packet in packets:
-            end = at + sum(map(len, packet.pieces))
-            done.append((out[at:end], None))
+        for packet, end, share in zip(
+            packets, ends, self._shares(stream, records, ends), strict=True
+        ):
+            done.append((out[at:end], self._tell(packet, data, at, end, share)))
             at = end
         return done
 
-    def _watched(self, packet: Packet, stream: EncryptStream) -> tuple[memoryview, Origin | None]:
-        """Encrypt one packet, and tell of it."""
-        use, header = packet.use, packet.header
+    def _shares(
+        self, stream: EncryptStream, records: Sequence[Record], ends: Sequence[int]
+    ) -> Iterable[_Share]:
+        """What each packet of a row has of its records; ``ends``: where each ends in the row."""
+        if not self.watches and not self.origins:
+            return repeat(_Share(records, stream.number, None), len(ends))
+        return _shares(stream, records, ends)
+
+    def _tell(
+        self, packet: Packet, data: Buffer, at: int, end: int, share: _Share
+    ) -> Origin | None:
+        """Tell of a packet that it is bytes ``at`` to ``end`` of ``data``, which have passed."""
+        use, records = packet.use, share.records
+        for watch in (*self.watches, *self.listeners):
+            watch.send(use, packet.header, end - at)
         if self.watches:
             self._contexts[use.tisn].used = use
-        data = self._join(packet.pieces)
-        out = memoryview(bytearray(len(data)))
-        for watch in (*self.watches, *self.listeners):
-            watch.send(use, header, len(data))
-        records = self._run(use, stream, data, out)
-        origin = None
-        if self.origins:
-            parts = _parts(records, stream.number, len(data))
-            step, behind = packet.step or len(data), len(header)
-            origin = Origin(
-                "SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", behind, step, data
-            )
-        return out, origin
+            for watch in self.watches:
+                watch.passed(use, data, records, share.begun)
+        if not self.origins:
+            return None
+        parts = _parts(records, share.number, at, end)
+        step, behind = packet.step or end - at, len(packet.header)
+        clear = memoryview(data)[at:end]
+        return Origin("SQ", use.sqn, use.wqe, use.tisn, parts, "encrypted", behind, step, clear)
 
     def dump(self, use: Use, pieces: Sequence[memoryview]) -> None:
         """Let the data of a DUMP pass; the result goes nowhere. Raises QueueFault."""
@@ -184,7 +204,9 @@ class TlsTx:
         data = self._join(pieces)
         for watch in (*self.watches, *self.listeners):
             watch.dump(use, len(data))
-        self._run(use, stream, data, self._room(len(data)))
+        records = self._run(use, stream, data, self._room(len(data)))
+        for watch in self.watches:
+            watch.passed(use, data, records, stream.unfinished)
 
     def tis_destroyed(self, tisn: Tisn) -> None:
         """The TIS is gone, and its context with it."""
@@ -228,10 +250,13 @@ class TlsTx:
         return context.stream
 
     def _join(self, pieces: Sequence[memoryview]) -> Buffer:
-        """The pieces as one buffer; one for itself, and no view of guest memory, if it is kept."""
-        if self.watches or self.origins:
+        """The pieces as one buffer: one for itself if it is kept, else good until the next call.
+
+        Who watches sees no view of guest memory.
+        """
+        if self.origins:
             return b"".join(pieces)
-        if len(pieces) == 1:
+        if len(pieces) == 1 and not self.watches:
             return pieces[0]
         length = sum(map(len, pieces))
         if length > len(self._clear):
@@ -246,7 +271,7 @@ class TlsTx:
     def _room(self, length: int) -> memoryview:
         """Where ciphertext goes; a place for itself if it is kept."""
         if self.watches:
-            return memoryview(bytearray(length))
+            return np.empty(length, np.uint8).data
         if length > len(self._sealed):
             self._sealed = memoryview(bytearray(length))
         return self._sealed[:length]
@@ -262,10 +287,6 @@ class TlsTx:
             holding[use.tisn] = stream
             if len(holding) > MAX_HOLDING:
                 holding.pop(next(iter(holding))).settle()
-        if self.watches:
-            unfinished = stream.unfinished
-            for watch in self.watches:
-                watch.passed(use, data, records, unfinished)
         return records
 
     def _give_up(self, use: Use, context: _Context) -> None:
@@ -283,12 +304,36 @@ class TlsTx:
         raise QueueFault(reason, syndrome)
 
 
-def _parts(records: Sequence[Record], number: int, length: int) -> tuple[RecordPart, ...]:
-    """Which bytes of a payload belong to which record; ``number`` is the one in progress."""
+def _shares(
+    stream: EncryptStream, records: Sequence[Record], ends: Sequence[int]
+) -> Iterator[_Share]:
+    first, rest = 0, stream.unfinished
+    for end in ends:
+        stop = first
+        while stop < len(records) and records[stop].end <= end:
+            stop += 1
+        if stop < len(records):
+            begun: Record | None = records[stop]
+            behind = records[stop].end
+        else:
+            begun, behind = rest, ends[-1] + (stream.left or 0)
+        number = stream.number if begun is None else begun.number
+        if begun is not None and end < ends[-1]:
+            complete = begun.nonce and behind - begun.octets + len(begun.prefix) <= end
+            begun = begun if complete else None
+        yield _Share(records[first:stop], number, begun)
+        first = stop
+
+
+def _parts(records: Sequence[Record], number: int, at: int, end: int) -> tuple[RecordPart, ...]:
+    """Which bytes of a payload belong to which record; ``number`` is the one in progress.
+
+    The payload is bytes ``at`` to ``end`` of what passed.
+    """
     parts, start = [], 0
     for record in records:
-        parts.append(RecordPart(record.number, start, record.end))
-        start = record.end
-    if start < length:
-        parts.append(RecordPart(number, start, length))
+        parts.append(RecordPart(record.number, start, record.end - at))
+        start = record.end - at
+    if start < end - at:
+        parts.append(RecordPart(number, start, end - at))
     return tuple(parts)

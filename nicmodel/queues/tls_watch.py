@@ -51,8 +51,9 @@ class TlsListener(Protocol):
 class TlsWatch(TlsListener, Protocol):
     """Watches all that the transmit engine of one NIC does.
 
-    A packet is told in three steps: ``send`` before it is encrypted, ``passed`` after it, and then
-    it goes to the port (or its WQE has failed). Of a DUMP the last step is missing.
+    A packet is told in three steps: ``send`` before its data have passed, ``passed`` after it, and
+    then it goes to the port (or its WQE has failed). Of a DUMP the last step is missing. The data
+    of packets in a row are encrypted together, before the first of them is told.
     """
 
     def passed(
@@ -60,9 +61,10 @@ class TlsWatch(TlsListener, Protocol):
     ) -> None:
         """The data of the SEND, LSO or DUMP ``use`` have passed the context.
 
-        ``data``: what went in, of one packet, to be read once. ``records`` ended in it; they keep
-        their ciphertext by reference, as does ``unfinished``, what there is of the record in
-        progress (its nonce is empty before header and nonce are complete).
+        ``data``: what went in, of all packets of the row, to be read at once. ``records`` ended in
+        this one; they keep their ciphertext by reference, as does ``unfinished``, what there is of
+        the record in progress behind it (all of it if it ends in the row; it may be missing or have
+        no nonce before header and nonce are complete).
         """
 
     def gave_up(self, use: Use, record: Record) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nicmodel.offload.smt.packet import DataPacket
 from nicmodel.offload.tls.cipher import RecordCipher
-from nicmodel.offload.tls.record import HEADER, next_number
+from nicmodel.offload.tls.record import next_number
 from nicmodel.offload.tls.stream import Record
 from nicmodel.sanitizer.packets import MASK
 from nicmodel.sanitizer.sentinel import Flow
@@ -130,19 +130,14 @@ class Context:
     def done(self, records: Iterable[Record]) -> None:
         """Records that have ended."""
         for record in records:
-            self.ended += octets(record)
+            self.ended += record.octets
             self.number = next_number(record.number)
             self._note(self.ended, self.number)
 
     def ahead(self, record: Record) -> None:
         """Of the record in progress the length is known."""
-        self._note(self.ended + octets(record), next_number(record.number))
+        self._note(self.ended + record.octets, next_number(record.number))
 
     def _note(self, at: int, number: int) -> None:
         if self.flow is not None and self.first_sn is not None and not self.quiet:
             self.flow.note(self.first_sn + at & MASK, number)
-
-
-def octets(record: Record) -> int:
-    """Bytes of a record with its header, according to that."""
-    return HEADER + int.from_bytes(record.prefix[3:HEADER], "big")

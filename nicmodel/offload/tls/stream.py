@@ -48,6 +48,11 @@ class Record:
         """Content type as the header has it; TLS 1.3 hides the true one."""
         return self.prefix[0] if self.prefix else 0
 
+    @property
+    def octets(self) -> int:
+        """Bytes of it with its header, according to that, which is complete."""
+        return HEADER + int.from_bytes(self.prefix[3:HEADER], "big")
+
 
 class RecordStream:
     """The records of one direction from record ``number`` on; the first byte begins a record.
