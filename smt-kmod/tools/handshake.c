@@ -110,10 +110,10 @@ static void no_handshake(void)
 }
 
 void handshake_client(int fd, const struct sockaddr_in *peer, const char *authority,
-		      struct smt_keys *keys)
+		      struct smt_keys *keys, struct sockaddr_in *own)
 {
-	struct sockaddr_in own = { .sin_family = AF_INET };
-	socklen_t size = sizeof(own);
+	socklen_t size = sizeof(*own);
+	__be16 port;
 	int tcp = socket(AF_INET, SOCK_STREAM, 0);
 	char ready = 0;
 	SSL *ssl;
@@ -123,9 +123,11 @@ void handshake_client(int fd, const struct sockaddr_in *peer, const char *author
 	if (SSL_CTX_load_verify_locations(context, authority, NULL) != 1)
 		die("%s is no certificate in PEM", authority);
 	/* the port that the server is to install the keys for */
-	if (bind(fd, (struct sockaddr *)&own, sizeof(own)) ||
-	    getsockname(fd, (struct sockaddr *)&own, &size))
+	*own = (struct sockaddr_in){ .sin_family = AF_INET };
+	if (bind(fd, (struct sockaddr *)own, sizeof(*own)) ||
+	    getsockname(fd, (struct sockaddr *)own, &size))
 		die_errno("no SMT port");
+	port = own->sin_port;
 	patient(tcp);
 	if (tcp < 0 || connect(tcp, (const struct sockaddr *)peer, sizeof(*peer)))
 		die_errno("no TCP connection for the handshake");
@@ -135,9 +137,13 @@ void handshake_client(int fd, const struct sockaddr_in *peer, const char *author
 	if (smt_install(fd, TLS_TX, &keys->client, peer) ||
 	    smt_install(fd, TLS_RX, &keys->server, peer))
 		die_errno("the keys of the handshake are refused");
-	if (SSL_write(ssl, &own.sin_port, sizeof(own.sin_port)) != sizeof(own.sin_port) ||
+	if (SSL_write(ssl, &port, sizeof(port)) != sizeof(port) ||
 	    SSL_read(ssl, &ready, 1) != 1)
 		no_handshake();
+	/* the socket is bound to no address: this one the server sees, and has the keys for */
+	if (getsockname(tcp, (struct sockaddr *)own, &size))
+		die_errno("no address");
+	own->sin_port = port;
 	SSL_shutdown(ssl);
 	SSL_free(ssl);
 	close(tcp);

@@ -26,8 +26,11 @@ int handshake_listen(uint16_t port, const char *certificate, const char *key);
  */
 bool handshake_serve(int listener, int fd, struct smt_keys *keys, struct sockaddr_in *peer);
 
-/* Shakes hands with @peer, whose certificate @authority (PEM) must vouch for; installs on @fd. */
+/*
+ * Shakes hands with @peer, whose certificate @authority (PEM) must vouch for; installs on @fd.
+ * @own: what the server knows this end by.
+ */
 void handshake_client(int fd, const struct sockaddr_in *peer, const char *authority,
-		      struct smt_keys *keys);
+		      struct smt_keys *keys, struct sockaddr_in *own);
 
 #endif

@@ -384,11 +384,9 @@ static int ask(const char *where, const struct options *options, struct load *lo
 		install_file(client.fd, options->keys[i], port, &client.server);
 	if (options->certificate) {
 		struct sockaddr_in own;
-		socklen_t size = sizeof(own);
 		struct smt_keys keys;
 
-		handshake_client(client.fd, &client.server, options->certificate, &keys);
-		getsockname(client.fd, (struct sockaddr *)&own, &size);
+		handshake_client(client.fd, &client.server, options->certificate, &keys, &own);
 		log_keys(options, &keys, own.sin_addr, client.server.sin_addr, ntohs(own.sin_port),
 			 port);
 		explicit_bzero(&keys, sizeof(keys));

@@ -55,14 +55,15 @@ class Verdict:
 
     ``messages``: text of each message that is whole and all of whose records are authentic.
     ``records`` were decrypted, ``incomplete`` lack packets in this capture (a lost packet that
-    nobody needed any more). ``keyless``: DATA packets for which there is no key. ``types`` counts
-    packets.
+    nobody needed any more). ``keyless``: DATA packets for which there is no key; in ``unread``
+    segments of these a record begins. ``types`` counts packets.
     """
 
     messages: dict[tuple[Ends, int], bytes] = field(default_factory=dict)
     records: int = 0
     incomplete: int = 0
     keyless: int = 0
+    unread: int = 0
     spilled: int = 0
     resent: int = 0
     types: dict[int, int] = field(default_factory=dict)
@@ -158,7 +159,11 @@ class _Court:
             if keys:
                 self._message(ends, sender_id, message, keys)
             else:
-                self.verdict.keyless += sum(len(s.packets) for s in message.segments.values())
+                segments = message.segments.values()
+                self.verdict.keyless += sum(len(segment.packets) for segment in segments)
+                self.verdict.unread += sum(
+                    segment.packets.get(0, b"").startswith(b"\x17\x03\x03") for segment in segments
+                )
         return self.verdict
 
     def _packet(self, number: int, frame: bytes) -> None:

@@ -214,6 +214,7 @@ def test_without_authenticated_length_for_published_peers() -> None:
 def test_packets_without_key_are_counted() -> None:
     other = End(dst="10.77.0.9")
     assert judge(message(other, 2, body(3000))).keyless == 3
+    assert judge(message(other, 2, body(3000))).unread == 1
 
 
 def test_packet_types_are_counted() -> None:
