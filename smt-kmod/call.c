@@ -3,6 +3,7 @@
 #include <linux/slab.h>
 #include <net/dst.h>
 #include "smt.h"
+#include "trace.h"
 
 static struct hlist_head *bucket(struct smt_sock *ssk, u64 id)
 {
@@ -54,6 +55,7 @@ void smt_call_link(struct smt_call *call)
 	refcount_inc(&call->refs);
 	hlist_add_head(&call->hash, bucket(ssk, call->id));
 	list_add_tail(&call->node, &ssk->calls);
+	trace_smt_begin(call, smt_is_client(call->id));
 	if (smt_is_client(call->id))
 		ssk->n_clients++;
 	else
@@ -130,6 +132,7 @@ void smt_call_end(struct smt_call *call)
 
 	if (call->state == SMT_DEAD)
 		return;
+	trace_smt_end(call, call->state);
 	call->state = SMT_DEAD;
 	hlist_del(&call->hash);
 	list_del(&call->node);
@@ -160,6 +163,7 @@ static void hand_over(struct smt_call *call, int error)
 	message->rpc.flags = smt_is_client(call->id) ? SMT_RPC_RESPONSE : SMT_RPC_REQUEST;
 	if (call->secure && !error)
 		message->rpc.flags |= SMT_RPC_SECURE;
+	trace_smt_deliver(call, error ? -error : (int)message->length);
 	list_add_tail(&message->node, &ssk->ready);
 	ssk->n_ready++;
 	smt_sock(ssk)->sk_data_ready(smt_sock(ssk));

@@ -15,6 +15,12 @@
 #define smt_register_sysctl(net, path, table, count) register_net_sysctl(net, path, table)
 #endif
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define smt_assign_str(field, source) __assign_str(field)
+#else
+#define smt_assign_str(field, source) __assign_str(field, source)
+#endif
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #include <linux/unaligned.h>
 #else

@@ -6,6 +6,7 @@
  * the oldest, so that it is not starved.
  */
 #include "smt.h"
+#include "trace.h"
 
 #define STEP		8192	/* bytes that are worth a packet, unless they are the last */
 #define OLDEST_STEP	10000
@@ -43,6 +44,7 @@ static void grant(struct smt_net *snet, struct smt_call *call, u32 offset, u8 pr
 {
 	struct grant *grant = &grants->list[grants->count++];
 
+	trace_smt_grant(call->id, call->in.granted, offset - call->in.granted);
 	call->in.granted = offset;
 	call->in.priority = priority;
 	recount(snet, call);

@@ -9,6 +9,7 @@
 #include <net/ip.h>
 #include <net/route.h>
 #include "smt.h"
+#include "trace.h"
 
 #define MAX_INDEX	1024	/* packets of a segment: 64 KiB at the least MTU are fewer */
 #define HELD_FACTOR	8	/* memory of a packet per byte of data, at most, */
@@ -243,9 +244,11 @@ void smt_opened(struct smt_segment *segment, struct smt_record *record, enum smt
 	}
 	if (!record) {
 		smt_count(snet, reason);
+		trace_smt_drop(smt_counter_name(reason));
 		discard(call, segment);
 	} else {
 		smt_count(snet, SMT_C_RX_OPENED);
+		trace_smt_record(call->id, record->start, record->data);
 		skb_queue_walk(&segment->packets, skb)
 			smt_in_charge(call, -(int)skb->truesize);
 		smt_in_charge(call, record->truesize);
@@ -554,6 +557,7 @@ static void resend_in(struct smt_call *call, const void *header)
 	u8 priority = min_t(u8, resend->priority, SMT_PRIORITIES - 1);
 	u32 sent = call->out.sent;
 
+	trace_smt_asked_again(call->id, offset, length);
 	heard(call);
 	if ((call->state != SMT_ASKING && call->state != SMT_REPLIED) || !length) {
 		busy(call);
@@ -797,6 +801,7 @@ int smt_rcv(struct sk_buff *skb)
 	return 0;
 drop:
 	smt_count(snet, reason);
+	trace_smt_drop(smt_counter_name(reason));
 	kfree_skb(skb);
 	return 0;
 }

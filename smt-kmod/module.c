@@ -6,6 +6,9 @@
 #include <net/protocol.h>
 #include "smt.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 unsigned int smt_net_id;
 struct kmem_cache *smt_call_cache;
 struct workqueue_struct *smt_workqueue;

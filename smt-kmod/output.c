@@ -10,6 +10,7 @@
 #include <net/ip.h>
 #include <net/route.h>
 #include "smt.h"
+#include "trace.h"
 
 #define HEADROOM	(MAX_HEADER + SMT_IP_HEADER)
 #define MAX_LINEAR	1024	/* stream that needs no page; less than what is cut */
@@ -483,6 +484,7 @@ void smt_out_start(struct smt_call *call)
 	out->unsent = skb_peek(&out->segments);
 	out->granted = out->unscheduled;
 	out->sent = 0;
+	trace_smt_send(call, out->length);
 	smt_out_push(call);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Other machines: their cutoffs, and acknowledgements to be sent to them together. */
+/* Other machines: their cutoffs, and acknowledgments to be sent to them together. */
 #include <linux/jhash.h>
 #include <linux/slab.h>
 #include "smt.h"
@@ -148,7 +148,7 @@ static int take_acks(struct smt_peer *peer, struct smt_ack *packet)
 	return count;
 }
 
-/* Add an acknowledgement. Returns how many are to be sent; peer_lock is held. */
+/* Add an acknowledgment. Returns how many are to be sent; peer_lock is held. */
 static int add_ack(struct smt_peer *peer, const struct smt_ack_entry *entry, __be32 saddr,
 		   bool now, struct smt_ack *packet, __be32 *from)
 {
@@ -167,7 +167,7 @@ static int add_ack(struct smt_peer *peer, const struct smt_ack_entry *entry, __b
 	return count;
 }
 
-/* A server asks for an acknowledgement: it gets all that it is owed. */
+/* A server asks for an acknowledgment: it gets all that it is owed. */
 void smt_peer_ack_now(struct smt_net *snet, __be32 saddr, __be32 daddr,
 		      const struct smt_ack_entry *entry)
 {
@@ -206,7 +206,7 @@ void smt_peer_ack(struct smt_call *call)
 	smt_timer_start(snet);
 }
 
-/* Send acknowledgements that have waited, forget who is idle. */
+/* Send acknowledgments that have waited, forget who is idle. */
 void smt_peers_tick(struct smt_net *snet)
 {
 	struct smt_peer *peer;

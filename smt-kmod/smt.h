@@ -383,6 +383,7 @@ void smt_timer_start(struct smt_net *snet);
 void smt_timer_work(struct work_struct *work);
 
 /* stats.c, sysctl.c */
+const char *smt_counter_name(enum smt_counter counter);
 int smt_stats_init(struct smt_net *snet);
 void smt_stats_exit(struct smt_net *snet);
 int smt_sysctl_init(struct smt_net *snet);

@@ -12,6 +12,12 @@ static const char * const names[] = {
 #undef SMT_COUNTER
 };
 
+/* For tracepoints; as in /proc/net/smt, but in upper case. */
+const char *smt_counter_name(enum smt_counter counter)
+{
+	return names[counter];
+}
+
 static int show(struct seq_file *seq, void *unused)
 {
 	struct smt_net *snet = smt_net(seq_file_single_net(seq));

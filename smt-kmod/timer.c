@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Silence: asking again, and giving up. smt_sock.lock is held unless a function says other. */
 #include "smt.h"
+#include "trace.h"
 
 #define MAX_GAPS	8	/* RESENDs for a message at a time */
 #define FLUSH_AFTER	2	/* resends without progress until packets are thrown away */
@@ -15,6 +16,7 @@ static void send_resend(struct smt_call *call, u32 offset, u32 length)
 
 	smt_send_control(call, SMT_RESEND, &packet, sizeof(packet));
 	smt_count(call->ssk->snet, SMT_C_TX_RESEND);
+	trace_smt_ask_again(call->id, offset, length);
 }
 
 /* What is missing, in order. */
