@@ -4,6 +4,7 @@
 The tap is persistent: the model opens its end by the names of tap and namespace.
 """
 
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,13 @@ class HostNetwork:
             text=True,
             start_new_session=True,
         )
+
+    def packet_socket(self) -> socket.socket:
+        """Return a socket that sends frames by the tap; whoever asks for it closes it."""
+        with _inside(self.namespace):
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            made.bind((self.tap, 0))
+        return made
 
     def run(
         self, command: Sequence[str], *, timeout: float = 30.0

@@ -2,7 +2,6 @@
 """Frames by hand, right and wrong, and their way from the host's tap to a guest."""
 
 import struct
-import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 
@@ -21,20 +20,12 @@ UDP, TCP = 17, 6
 CLOSED = 7
 """A port on which no guest listens."""
 
-_SEND = """
-import socket, sys
-out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-out.bind((sys.argv[1], 0))
-for line in sys.argv[2:]:
-    out.send(bytes.fromhex(line))
-"""
-
 
 def inject(host: HostNetwork, frames: Iterable[bytes]) -> None:
     """Send frames from the host's tap."""
-    lines = [frame.hex() for frame in frames]
-    done = host.run([sys.executable, "-c", _SEND, host.tap, *lines])
-    assert done.returncode == 0, done.stderr
+    with host.packet_socket() as out:
+        for frame in frames:
+            out.send(frame)
 
 
 def ones(data: bytes) -> int:

@@ -26,6 +26,20 @@ PEER = "eth1"
 TIMERS = "net.smt.resend_ticks=300 net.smt.resend_interval=200 net.smt.timeout_resends=8"
 """The defaults mean a data centre: an emulated guest may need longer than their 15 ms to answer."""
 
+OURS = ("smt_call", "SMT")
+CACHES = (*OURS, "skbuff_head_cache", *(
+    f"kmalloc-{size}" for size in (64, 96, 128, 192, 256, 512, "1k", "2k", "4k", "8k")
+))  # fmt: skip
+"""Slab caches that the module takes memory from."""
+NOISE = 300
+"""By how many objects a cache may grow meanwhile because of anything else; measured: 165."""
+
+TAKEN = (
+    *("rx_data", "rx_grant", "rx_resend", "rx_unknown", "rx_busy", "rx_cutoffs", "rx_freeze"),
+    *("rx_need_ack", "rx_ack", "drop_short", "drop_type", "drop_no_port", "drop_not_host"),
+)
+"""Of these counters each packet raises one."""
+
 _PORTS = count(4000)
 
 Stats = dict[str, int]
@@ -123,13 +137,18 @@ class SmtPair:
         self, client: Vm, server: Vm, port: int, *, bits: int = 128, peer: bool = False
     ) -> KeyFile:
         """Fresh keys in a file in both guests."""
-        ends = [self.v4(client, peer=peer), f"{self.v4(server, peer=peer)}:{port}"]
+        address = f"{self.v4(server, peer=peer)}:{port}"
+        return self.keys_between(self.v4(client, peer=peer), address, client, server, bits=bits)
+
+    def keys_between(self, client: str, server: str, *vms: Vm, bits: int = 128) -> KeyFile:
+        """Fresh keys of a client (its port is optional) and a server, in a file in these guests."""
         done = subprocess.run(
-            [tools() / "smt_keys", *ends, str(bits)], capture_output=True, text=True, check=True
-        )
+            [tools() / "smt_keys", client, server, str(bits)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
         self.keys.append(done.stdout)
         made = KeyFile(f"/tmp/keys.{len(self.keys)}", done.stdout)
-        for vm in {client.name: client, server.name: server}.values():
+        for vm in vms:
             vm.write_file(made.path, made.text.encode(), mode=0o600)
         return made
 
@@ -201,6 +220,12 @@ class SmtPair:
         words = vm.read_file("/proc/net/smt").split()
         return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
+    def wait_for(self, vm: Vm, name: str, least: int) -> None:
+        """Wait until a counter of a guest is so high."""
+        vm.wait_until(
+            f"test $(awk '$1 == \"{name}\" {{print $2}}' /proc/net/smt) -ge {least}", timeout=20
+        )
+
     @contextmanager
     def counting(self, vm: Vm) -> Iterator[Stats]:
         """By how much the counters of a guest rise meanwhile; those that do not are not there."""
@@ -208,6 +233,52 @@ class SmtPair:
         yield moved
         now = self.stats(vm)
         moved |= {name: by for name in now if (by := now[name] - before[name])}
+
+    def objects(self, vm: Vm) -> dict[str, int]:
+        """Objects in use of each of ``CACHES``; boot with ``slab_nomerge``."""
+        said = vm.run(
+            f"cd /sys/kernel/slab; for c in {' '.join(CACHES)}; do"
+            ' echo 1 >$c/shrink; echo "$c $(cut -d" " -f1 $c/objects)"; done'
+        )  # processors keep what was freed, and objects would count it
+        words = said.stdout.split()
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+    def no_calls(self, *vms: Vm, timeout: float = 30) -> None:
+        """Wait until no RPC of any socket is left in these guests."""
+        path = "/sys/kernel/slab/smt_call"
+        for vm in vms or (self.a, self.b):
+            vm.wait_until(
+                f"echo 1 >{path}/shrink && read -r n more <{path}/objects && test $n = 0",
+                timeout=timeout,
+            )
+
+    def key_file(self, keys: KeyFile) -> Path:
+        """The same keys in a file of the host, for the oracle."""
+        path = self.folder / "some.keys"
+        path.write_text(keys.text)
+        return path
+
+    def held(self) -> dict[str, dict[str, int]]:
+        """What both guests hold in memory, for ``leaked``."""
+        return {vm.name: self.objects(vm) for vm in (self.a, self.b)}
+
+    def leaked(self, before: dict[str, dict[str, int]]) -> list[str]:
+        """Wait for the end of all RPCs; sentences on what the guests then hold more than before."""
+        self.no_calls()
+        return [
+            f"{name} holds {by} more of {cache}"
+            for name, now in self.held().items()
+            for cache in CACHES
+            if (by := now[cache] - before[name][cache]) > (0 if cache in OURS else NOISE)
+        ]
+
+    @contextmanager
+    def no_leak(self) -> Iterator[None]:
+        """After all that happens meanwhile, both guests hold as much memory as before."""
+        before = self.held()
+        yield
+        more = self.leaked(before)
+        assert not more, more
 
     def all_keys(self) -> list[smt.Key]:
         """For the oracle."""

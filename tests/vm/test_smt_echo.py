@@ -4,6 +4,7 @@
 All runs of this file share one capture, of which the oracle decrypts every record in the end.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nicmodel.testbed.vm import Vm
-from tests.oracles import smt
+from tests.oracles import smt, smt_grants
+from tests.oracles.capture import Follower
 from tests.vm.conftest import PairMaker
 from tests.vm.smt import PEER, SmtPair
 from tests.vm.traffic import IFACE
@@ -23,6 +25,14 @@ from tests.vm.traffic import IFACE
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(240)]
 
 LONGEST = 1_000_000
+
+NEVER = (
+    *("call_timeouts", "call_stuck", "call_icmp", "call_forgotten", "tx_errors", "tx_seal_errors"),
+    *("drop_short", "drop_type", "drop_header", "drop_length", "drop_excess", "drop_no_memory"),
+    *("drop_plaintext", "drop_no_key", "drop_record", "drop_auth", "drop_framing"),
+    *("drop_truncated", "drop_replay", "drop_role"),
+)
+"""Counters that stay 0 where nothing is wrong."""
 
 
 def room(mtu: int) -> int:
@@ -52,7 +62,11 @@ def smt_pair(make_pair: PairMaker) -> Iterator[SmtPair]:
         for vm in (pair.a, pair.b):
             made.load(vm)
         made.peer_network()
-        yield made
+        with made.no_leak():
+            yield made
+            for vm in (pair.a, pair.b):
+                counted = made.stats(vm)
+                assert {name: counted[name] for name in NEVER if counted[name]} == {}
         seen = pair.captures[0]
         for vm in (pair.a, pair.b):
             unload(made, vm)
@@ -60,6 +74,7 @@ def smt_pair(make_pair: PairMaker) -> Iterator[SmtPair]:
         verdict = smt.judge(seen, made.all_keys(), mtus=(1500, 9000), outbound=True)
         assert verdict.wrong[:5] == []
         assert verdict.records > 0
+        assert verdict.unread == 0
 
 
 @pytest.fixture
@@ -92,6 +107,19 @@ def self_signed() -> tuple[bytes, bytes]:
     return certificate.public_bytes(Encoding.PEM), key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
+
+
+SERVER_TLS = ("--tls", "/tmp/tls.crt", "--secure", "/tmp/tls.key")
+CLIENT_TLS = "--tls /tmp/tls.crt --keylog /tmp/tls.keys --secure"
+
+
+def certify(smt_pair: SmtPair) -> None:
+    """Give the server a certificate, and the client the same to check it by; no keys are logged."""
+    certificate, key = self_signed()
+    smt_pair.b.write_file("/tmp/tls.crt", certificate)
+    smt_pair.b.write_file("/tmp/tls.key", key, mode=0o600)
+    smt_pair.a.write_file("/tmp/tls.crt", certificate)
+    smt_pair.a.run("rm -f /tmp/tls.keys")
 
 
 NICS = pytest.mark.parametrize("nic", ["tso", "gso", "e1000e"], indirect=True)
@@ -144,16 +172,71 @@ def test_other_ways_of_talking(smt_pair: SmtPair, way: str) -> None:
 def test_many_small_messages(
     smt_pair: SmtPair, secure: bool, concurrency: int, number: int
 ) -> None:
+    """5200 are what there is time for; ``make soak`` has 100,000 and more."""
     answer = smt_pair.talk((64, concurrency, number), secure=secure, timeout=150)
     assert answer.errors == {}
 
 
 def test_large_messages_do_not_hold_up_small_ones(smt_pair: SmtPair) -> None:
-    """Small ones end while the same large one is under way: many within the time of one large."""
+    """Small ones end while the same large one is under way: many within the time of one large.
+
+    The times are in latency.json in the run's folder, too.
+    """
     answer = smt_pair.talk((LONGEST, 2, 6), (64, 1, 100), timeout=150)
     large, small = (load["us"] for load in answer.loads)
-    print(f"large: {large}, small beside them: {small} us")
+    shown = json.dumps({"large, us": large, "small beside them, us": small}, indent=1)
+    print(shown)
+    (smt_pair.folder / "latency.json").write_text(shown + "\n")
     assert small["p50"] < large["p50"] / 4
+
+
+def test_no_more_is_granted_than_may_come(smt_pair: SmtPair) -> None:
+    """Priorities are those of the cutoffs that receivers announce; control packets have the first.
+
+    The receiver's NIC has seen both, what it grants and what comes.
+    """
+    wire = Follower(smt_pair.pair.captures[1])
+    loads = ((500_000, 10, 30), (150, 1, 20), (2000, 1, 20))
+    with smt_pair.server(smt_pair.b) as server:
+        smt_pair.ask(smt_pair.a, f"{smt_pair.v4(smt_pair.b)}:{server.port}", *loads, timeout=90)
+    total = sum(size * number for size, _, number in loads)
+    frames = wire.collect(
+        lambda one: True, lambda seen: smt_grants.look(seen, server.port).octets == total
+    )
+    found = smt_grants.look(frames, server.port)
+    assert found.octets == total
+    assert found.wrong == []
+    assert 200_000 < found.awaited <= 400_000
+    assert found.control == {7}
+    # 6 until the cutoffs have come
+    assert found.unscheduled[150] - {6} == {7}
+    assert found.unscheduled[2000] == {6}
+    assert found.unscheduled[500_000] - {6} == {4}
+
+
+def test_server_that_does_not_read(smt_pair: SmtPair) -> None:
+    """Its buffer fills up, the rest is refused and kept alive, and all is answered in the end."""
+    a, b = smt_pair.a, smt_pair.b
+    with ExitStack() as stack:
+        b.run("sysctl -qw net.core.rmem_max=106496")  # of which programs get the double
+        stack.callback(b.run, "sysctl -qw net.core.rmem_max=4194304")
+        moved = stack.enter_context(smt_pair.counting(b))
+        server = stack.enter_context(smt_pair.server(b))
+        b.run("pkill -STOP smt_echo")
+        stack.callback(b.run, "pkill -CONT smt_echo", check=False)
+        before = smt_pair.stats(b)
+        words = f"{smt_pair.v4(b)}:{server.port} --load 9000:30:30 --timeout 60"
+        # SO_SNDBUF bounds what one client has under way
+        clients = [a.start(f"/tmp/smt_echo {words}") for _ in range(4)]
+        smt_pair.wait_for(b, "drop_rcvbuf", before["drop_rcvbuf"] + 20)
+        smt_pair.wait_for(b, "tx_busy", before["tx_busy"] + 20)
+        held = smt_pair.stats(b)["rx_messages"] - before["rx_messages"]
+        b.run("pkill -CONT smt_echo")
+        said = [json.loads(client.wait(90, check=False).stdout) for client in clients]
+    assert [one["errors"] for one in said] == [{}] * 4
+    assert server.ended["served"] == 120 == moved["rx_messages"]
+    # there were 208 KiB of memory, and a message may begin as long as it is not used up
+    assert 5 < held < 40
 
 
 def test_both_directions_and_two_sockets_at_once(smt_pair: SmtPair) -> None:
@@ -174,19 +257,35 @@ def test_both_directions_and_two_sockets_at_once(smt_pair: SmtPair) -> None:
             assert said.status == 0, said
 
 
+def test_one_server_and_two_peers(smt_pair: SmtPair) -> None:
+    """One socket has keys of its own for each of two machines (here: addresses), which ask it."""
+    a, b = smt_pair.a, smt_pair.b
+    certify(smt_pair)
+    with smt_pair.server(b, *SERVER_TLS) as server:
+        running = [
+            a.start(
+                f"/tmp/smt_echo {smt_pair.v4(b, peer=peer)}:{server.port} --load 64:8:200"
+                f" --load 30000:2:8 --timeout 60 {CLIENT_TLS}"
+            )
+            for peer in (False, True)
+        ]
+        for process in running:
+            said = process.wait(90, check=False)
+            assert said.status == 0, said
+    smt_pair.keys.append(a.read_file("/tmp/tls.keys"))
+    assert server.ended["handshakes"] == 2
+    assert server.ended["served"] == 2 * 208
+
+
 def test_keys_from_a_handshake_in_user_space(smt_pair: SmtPair) -> None:
     """The certificate is checked, both ends derive the same keys, and records have them."""
     a, b = smt_pair.a, smt_pair.b
-    certificate, key = self_signed()
-    b.write_file("/tmp/tls.crt", certificate)
-    b.write_file("/tmp/tls.key", key, mode=0o600)
-    a.write_file("/tmp/tls.crt", certificate)
+    certify(smt_pair)
     a.write_file("/tmp/other.crt", self_signed()[0])
-    with smt_pair.server(b, "--tls", "/tmp/tls.crt", "--secure", "/tmp/tls.key") as server:
-        words = ["--tls", "/tmp/tls.crt", "--keylog", "/tmp/tls.keys", "--secure"]
+    with smt_pair.server(b, *SERVER_TLS) as server:
         address = f"{smt_pair.v4(b)}:{server.port}"
         for _ in range(2):
-            smt_pair.ask(a, address, (1000, 4, 40), (100_000, 1, 2), options=words)
+            smt_pair.ask(a, address, (1000, 4, 40), (100_000, 1, 2), options=[CLIENT_TLS])
         smt_pair.keys.append(a.read_file("/tmp/tls.keys"))
         said = a.run(f"/tmp/smt_echo {address} --load 1:1:1 --tls /tmp/other.crt", check=False)
         assert said.status == 2
