@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test vm-test kmod bench fuzz doctor clean
+.PHONY: help setup lint test vm-test kmod bench fuzz soak doctor clean
 
 PYTHON := build/venv/bin/python
 export KERNEL
@@ -36,11 +36,15 @@ vm-test: setup ## Boot guests and test the NIC in them; results in build/results
 kmod: setup ## The SMT kernel modules for KERNEL=package|path, into build/kmod
 	$(PYTHON) -m nicmodel.testbed.smt $(KERNEL)
 
-bench: setup ## Our NIC beside QEMU's e1000e, and the model alone; T=model|vm|ktls; results in build/bench
+bench: setup ## Our NIC beside QEMU's e1000e, and the model alone; T=model|vm|ktls|smt; results in build/bench
 	$(PYTHON) -m tests.bench $(T)
 
-fuzz: setup ## Hostile input for 10 minutes
+fuzz: setup ## Hostile input: 10 minutes to the model, then two times PACKETS=1000000 to SMT in a guest
 	NICMODEL_FUZZ_SECONDS=600 $(PYTHON) -m pytest tests/unit -m fuzz -q --timeout 1200
+	NICMODEL_FUZZ_PACKETS=$(or $(PACKETS),1000000) $(PYTHON) -m nicmodel test -k hostile_packets $(vm_options)
+
+soak: setup ## SMT over cables that misbehave, for MINUTES=30
+	$(PYTHON) -m tests.soak $(MINUTES)
 
 doctor: ## Say what this machine has, what is missing and what to type
 	@$(PYTHON) -m nicmodel doctor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make bench``: all measurements, or those of one part (``T=model``, ``T=vm``, ``T=ktls``).
+"""``make bench``: all measurements, or those of one part (``T=model``, ``vm``, ``ktls``, ``smt``).
 
 Figures go to ``build/bench/results.json``, curves and flame graphs beside it.
 """
@@ -10,11 +10,11 @@ import sys
 from nicmodel.errors import UserError
 from nicmodel.testbed.errors import GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
-from tests.bench import ktls, model, vm
+from tests.bench import ktls, model, smt, vm
 from tests.bench.report import report
 
 ALONE = {"model": model.run}
-IN_GUESTS = {"vm": vm.run, "ktls": ktls.run}
+IN_GUESTS = {"vm": vm.run, "ktls": ktls.run, "smt": smt.run}
 PARTS = [*ALONE, *IN_GUESTS]
 
 

@@ -81,6 +81,41 @@ def plot(curves: Sequence[Curve], name: str, folder: Path = FOLDER) -> None:
     print(f"  curves: {folder / name}.png")
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Lines by name, of points of x and y; ``log``: y too, x is."""
+
+    title: str
+    x: str
+    y: str
+    lines: dict[str, list[tuple[float, float]]]
+    log: bool = False
+
+
+def plot_lines(
+    panels: Sequence[Panel], name: str, *, note: str = "", folder: Path = FOLDER
+) -> None:
+    """Draw the panels side by side into ``folder/name.png``, and keep the numbers as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(4 * len(panels), 4.4), layout="constrained")
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for line, points in panel.lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=line)
+        axes.set_xscale("log", base=2)
+        if panel.log:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+        axes.grid(True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.suptitle(note)
+    figure.savefig(folder / f"{name}.png")
+    numbers = json.dumps({"note": note, "panels": [asdict(panel) for panel in panels]}, indent=1)
+    (folder / f"{name}.json").write_text(numbers + "\n")
+    print(f"  plot: {folder / name}.png")
+
+
 def plot_shares(
     rows: dict[str, dict[str, float]], title: str, name: str, folder: Path = FOLDER
 ) -> None:

@@ -5,6 +5,7 @@ Source: draft-ietf-opsawg-pcapng (Enhanced Packet Block), the classic pcap forma
 """
 
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ class Follower:
                 yield _packet(data[at + 8 : at + length - 4])
             at += length
             self._at += length
+
+    def forget(self) -> None:
+        """Give back the disk space of what was read; a hole is left."""
+        size = self._at - self._at % 4096
+        if size:
+            punch = ["fallocate", "--punch-hole", "--offset", "0", "--length", str(size)]
+            subprocess.run([*punch, str(self._path)], check=True)
 
     def collect(
         self,
