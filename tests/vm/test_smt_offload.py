@@ -114,6 +114,12 @@ def hush(smt_pair: SmtPair) -> Cable:
     return cable
 
 
+def none_left(vm: Vm) -> None:
+    """Wait until the device has no context."""
+    stats = f"ethtool -S {IFACE} | grep -E ' tx_tls_(ctx|del):'"
+    vm.wait_until(f"{stats} | awk '{{ n[NR] = $2 }} END {{ exit n[1] != n[2] }}'")
+
+
 @pytest.fixture(autouse=True)
 def required(smt_pair: SmtPair) -> Iterator[None]:
     """Nobody but the device encrypts, unless a test says other; it has all contexts back then."""
@@ -121,9 +127,8 @@ def required(smt_pair: SmtPair) -> Iterator[None]:
     policy("required", *guests)
     yield
     smt_pair.pair.mend()
-    stats = f"ethtool -S {IFACE} | grep -E ' tx_tls_(ctx|del):'"
     for vm in guests:
-        vm.wait_until(f"{stats} | awk '{{ n[NR] = $2 }} END {{ exit n[1] != n[2] }}'")
+        none_left(vm)
 
 
 @pytest.mark.matrix
@@ -315,6 +320,7 @@ def test_the_transport_leaves_the_device_under_traffic(smt_pair: SmtPair) -> Non
         wait_for(smt_pair, a, "tx_hw_messages", 20)
         a.run(f"echo {name} >{bus}/unbind", timeout=60)
         wait_for(smt_pair, a, "fallback_no_device", 20)
+        none_left(a)
         a.run(f"echo {name} >{bus}/bind", timeout=60)
         wait_for(smt_pair, a, "tx_hw_messages", 20)
     assert answer.errors == {}
