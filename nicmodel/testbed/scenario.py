@@ -74,6 +74,8 @@ class Scenario:
     sanitizer: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     """Kinds that the sanitizer may find; any other finding fails the scenario."""
+    record: bool = False
+    """Record what the send queues are given in the steps, for ``nicmodel hunt``."""
 
     @property
     def seconds(self) -> int:
@@ -84,7 +86,7 @@ class Scenario:
 def scenario(entry: Entry) -> Scenario:
     """Read ``[[scenario]]``. Raises UserError for what makes no sense."""
     keys = ("name", "guests", "memory", "cpus", "step", "event", "frames", "link", "sanitizer")
-    entry.check_keys((*keys, "findings"))
+    entry.check_keys((*keys, "findings", "record"))
     guests = _between(entry, "guests", 2, 1, len(ascii_lowercase))
     names = tuple(ascii_lowercase[:guests])
     steps = tuple(_step(one, names) for one in entry.tables("step"))
@@ -101,6 +103,7 @@ def scenario(entry: Entry) -> Scenario:
         tuple(_link(one, names) for one in entry.tables("link")),
         _sanitizer(entry.table("sanitizer")),
         _findings(entry),
+        entry.flag("record"),
     )
 
 

@@ -69,6 +69,9 @@ def play(lab: Lab, scenario: Scenario, inputs: Inputs) -> None:
             if inputs.module:
                 foreign.load(vm, inputs.module, lab.kernel, modules)
             foreign.install(vm, programs)
+        if scenario.record:
+            for name in names:
+                net.model.control.record(name, lab.folder / f"{name}.hunt")
         problems += _take(scenario, net)
     finally:
         problems += _faults(net.guests)

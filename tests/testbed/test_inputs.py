@@ -58,6 +58,11 @@ def test_steps_of_a_scenario(tmp_path: Path) -> None:
     assert (client.guest, client.background, client.status) == ("a", False, 0)
     assert client.output is not None
     assert client.output.search("well\nok\n")
+    assert not one.record
+    (one,) = load(
+        tmp_path, text.replace("[[scenario.step]]", "record = true\n[[scenario.step]]", 1)
+    ).scenarios
+    assert one.record
 
 
 @pytest.mark.parametrize(
