@@ -27,10 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(arguments)
         body: Body = args.body
-        return body(args)
+        status = body(args)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"nicmodel: {error}", file=sys.stderr)
         return _status(error)
+    except BrokenPipeError:
+        # the reader has seen enough; what is left must not fail again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("nicmodel: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -63,13 +69,8 @@ def _serve(args: argparse.Namespace) -> int:
 def _commands(_args: argparse.Namespace) -> int:
     from nicmodel.command.describe import rows  # noqa: PLC0415
 
-    try:
-        for row in rows():
-            print(f"{row.opcode:#06x}  {row.name:<32}  {row.sentence}")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader has seen enough; what is left must not fail again when the interpreter ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for row in rows():
+        print(f"{row.opcode:#06x}  {row.name:<32}  {row.sentence}")
     return 0
 
 
@@ -143,6 +144,12 @@ def _hunt(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _explain(args: argparse.Namespace) -> int:
+    from nicmodel.explain.command import run  # noqa: PLC0415
+
+    return run(args)
+
+
 def _status_of_run(args: argparse.Namespace) -> int:
     from nicmodel.control import Control  # noqa: PLC0415
 
@@ -190,6 +197,7 @@ def _parser() -> _Parser:
     _add_fault(commands)
     _add_status(commands)
     _add_decrypt(commands)
+    _add_explain(commands)
     _add_record(commands)
     _add_hunt(commands)
     _add_test(commands)
@@ -394,6 +402,36 @@ def _add_decrypt(commands: Any) -> None:
     )
 
 
+def _add_explain(commands: Any) -> None:
+    explain = _add(
+        commands,
+        "explain",
+        _explain,
+        "Tell the story of one SMT message or TLS record, from the captures and events of a run.",
+        """\
+        Send queue, WQE, context, resync, records, frames, what became of them on the way, what was
+        sent again, and the completion, each with time and place: what the NICs and links saw.
+        A message is named by its id as its sender has it, a record by its number; that of a
+        resync and of a completion only a NIC says that was captured while it ran.
+
+        examples:
+          nicmodel explain build/runs/test_echo          # which messages there are
+          nicmodel explain build/runs/test_echo --message 0x6
+          nicmodel explain a.pcapng b.pcapng --message 6 --flow '10.77.0.1:4000 >' --html story.html
+          nicmodel explain a.pcapng --record 4
+        """,
+    )
+    explain.add_argument(
+        "run", nargs="+", type=Path, metavar="RUN", help="folder of a run, or its captures"
+    )
+    explain.add_argument("--message", type=_index, metavar="ID", help="id of an SMT message")
+    explain.add_argument("--record", type=_index, metavar="N", help="number of a TLS record")
+    explain.add_argument(
+        "--flow", default="", metavar="TEXT", help="which flow, if there are several: a part of it"
+    )
+    explain.add_argument("--html", type=Path, metavar="FILE", help="write it as a page, too")
+
+
 def _add_record(commands: Any) -> None:
     record = _add(
         commands,
@@ -584,6 +622,14 @@ def _add_many(parser: argparse.ArgumentParser, flag: str, form: str, help_text: 
     parser.add_argument(
         flag, action="append", default=[], metavar=form, help=f"{help_text}; repeat"
     )
+
+
+def _index(text: str) -> int:
+    """A number, in any base that Python writes."""
+    value = int(text, 0)
+    if value < 0:
+        raise ValueError
+    return value
 
 
 def _positive(text: str) -> int:

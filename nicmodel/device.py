@@ -161,7 +161,7 @@ class Nic:
             self.sanitizer = Sanitizer(sanitizer, tracer, frozen)
             tracer.add(self.sanitizer)
         self.port = Port(name, self)
-        self.exposure = Exposure(name)
+        self.exposure = Exposure(name, tracer)
         self.recorder: Recorder | None = None
         """Records what the send queues are given, if somebody wants it."""
         self._clock = clock

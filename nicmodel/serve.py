@@ -23,6 +23,7 @@ from nicmodel.faults.requests import FaultRequests
 from nicmodel.hunt.recorder import HOLD_US, MAX_HOLD_US
 from nicmodel.sanitizer.findings import Finding, Policy
 from nicmodel.topology import CaptureSpec, Topology
+from nicmodel.trace.events import RunBegan
 from nicmodel.trace.limit import Limited
 from nicmodel.trace.tracer import JsonlSink, Record, Severity, Sink, TextSink, Tracer
 from nicmodel.transport.server import Server
@@ -129,6 +130,7 @@ class Network:
         scheduler = FineScheduler(loop)
         stack.callback(scheduler.close)
         tracer = self._tracer = Tracer("wire", clock, sinks)
+        tracer.emit(RunBegan(time.time_ns(), topology.run.seed))
         self.fabric = Fabric(tracer)
         self.switches = {name: Switch(name, clock) for name in topology.switches}
         self.nics = {

@@ -105,6 +105,8 @@ class Datapath:
         self._frozen = False
         self.sees: Callable[[Sq, Traffic], None] | None = None
         """Is shown what each send queue made from now on sends; None costs nothing."""
+        self.completes: Callable[[int, int], None] | None = None
+        """Is told what each send queue made from now on completes; see ``Sq.completes``."""
         self._lro = Lro()
         self.tls_tx = TlsTx(objects)
         """The contexts that encrypt."""
@@ -177,6 +179,7 @@ class Datapath:
         )
         if self.sees is not None:
             sq.tap(self.sees)
+        sq.completes = self.completes
         self.created(sq)
 
     def sq_state(self, sqn: Sqn) -> QueueState:

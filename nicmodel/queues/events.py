@@ -74,3 +74,31 @@ class TlsRxIgnored(Event):
     def sentence(self) -> str:
         """See ``Event.sentence``."""
         return f"TLS parameters for TIR {self.tirn:#x} change nothing: there is no such TIR"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTxBegun(Event):
+    """A transmit context was told with which record it goes on: it is new, or a resync."""
+
+    sqn: int
+    wqe: int
+    tisn: int
+    record: int
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        return (
+            f"SQ {self.sqn:#x} WQE {self.wqe}: TIS {self.tisn:#x} expects record {self.record} next"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTxCompleted(Event):
+    """The first completion behind a packet that a context has encrypted."""
+
+    sqn: int
+    wqe: int
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        return f"SQ {self.sqn:#x}: all up to WQE {self.wqe} is complete"

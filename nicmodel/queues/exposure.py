@@ -9,7 +9,9 @@ from nicmodel.objects.store import Objects
 from nicmodel.queues.datapath import Datapath
 from nicmodel.queues.keylog import KeyLog, TellKey
 from nicmodel.queues.tls_rx import Received
+from nicmodel.queues.tls_tale import TlsTale
 from nicmodel.spec.cqe import TlsOffload
+from nicmodel.trace.tracer import Tracer
 from nicmodel.wire.keyfile import FlowKey
 from nicmodel.wire.port import Way
 
@@ -28,12 +30,14 @@ _VERDICTS = {
 class Exposure:
     """Who wants to see what of the NIC named ``nic``.
 
-    ``origins``: what is sent says where it is from. ``handed`` see what the host gets, ``keys`` are
-    told of each key that a connection uses. What is set before a life of the device begins holds
-    for it; nothing of it costs anything while nobody wants it.
+    ``origins``: what is sent says where it is from, and events say what was done before and behind
+    it. ``handed`` see what the host gets, ``keys`` are told of each key that a connection uses.
+    What is set before a life of the device begins holds for it; nothing of it costs anything while
+    nobody wants it.
     """
 
     nic: str
+    tracer: Tracer
     origins: bool = False
     handed: tuple[Handed, ...] = ()
     keys: tuple[TellKey, ...] = ()
@@ -41,6 +45,10 @@ class Exposure:
     def begin(self, datapath: Datapath, objects: Objects) -> None:
         """A life of the device begins."""
         datapath.tls_tx.origins = self.origins
+        if self.origins:
+            tale = TlsTale(self.tracer)
+            datapath.tls_tx.listeners += (tale,)
+            datapath.completes = tale.completed
         if self.handed:
             datapath.receiver.handed = self._hand
             datapath.tls_rx.watches += (self._received,)

@@ -120,6 +120,8 @@ class Sq:
         self._cqe = bytearray(Cqe(qpn=config.sqn, opcode=CqeOpcode.REQ).encode())
         self._verbs = self._all_verbs()
         self._checks: Sequence[Callable[[], None]] = ()
+        self.completes: Callable[[int, int], None] | None = None
+        """Is told of each completion: number of the queue, and index of the WQE."""
 
     def modify(self, state: QueueState) -> None:
         """Go to ``state``; leaving RST starts at index 0 (``mlx5e_reset_txqsq_cc_pc``)."""
@@ -377,6 +379,8 @@ class Sq:
         cqe[0x3C] = index >> 8
         cqe[0x3D] = index & 0xFF
         self._cq.post(cqe)
+        if self.completes is not None:
+            self.completes(self.config.sqn, index)
 
     def _complete_error(self, opcode: int, index: int, syndrome: int) -> None:
         cqe = ErrCqe(

@@ -67,6 +67,21 @@ class CommandDone(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunBegan(Event):
+    """A NIC process begins; ``epoch`` is the time of this event as captures have it.
+
+    That is in ns since 1970.
+    """
+
+    epoch: int
+    seed: int
+
+    def sentence(self) -> str:
+        """See ``Event.sentence``."""
+        return f"a run with seed {self.seed} begins"
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRefused(Event):
     """A command ended with a status other than OK."""
 

@@ -1,9 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a capture says of each frame that a crypto engine has touched."""
 
+import re
+from dataclasses import dataclass
+
 from nicmodel.frame import Origin
 
 _CONTEXTS = {"SQ": "TIS", "RQ": "TIR"}
+_SENT = re.compile(
+    r"SQ 0x(?P<sqn>[0-9a-f]+) WQE (?P<wqe>\d+) TIS 0x(?P<tisn>[0-9a-f]+)"
+    r"(?:, records? (?P<first>\d+)(?:-(?P<last>\d+))?)?: (?P<verdict>.*)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the comment on a frame that was sent says; ``records`` is empty where it is silent."""
+
+    sqn: int
+    wqe: int
+    tisn: int
+    records: range
+    verdict: str
+
+
+def read_sent(comment: str) -> Sent | None:
+    """Read a comment of ``comments``, padded or not; None if it is another one."""
+    found = _SENT.fullmatch(comment.rstrip())
+    if found is None:
+        return None
+    first, last = found["first"], found["last"] or found["first"]
+    records = range(int(first), int(last) + 1) if first else range(0)
+    where = int(found["sqn"], 16), int(found["wqe"]), int(found["tisn"], 16)
+    return Sent(*where, records, found["verdict"])
 
 
 def comments(origin: Origin, count: int) -> list[tuple[str, int]]:

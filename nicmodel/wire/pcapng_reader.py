@@ -10,6 +10,7 @@ from typing import BinaryIO
 from nicmodel.errors import UserError
 from nicmodel.wire.pcapng import (
     BYTE_ORDER_MAGIC,
+    COMMENT,
     EPB_FLAGS,
     IF_NAME,
     IF_TSRESOL,
@@ -42,6 +43,7 @@ class Captured:
     time: int
     way: Way | None
     data: bytes
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def _packet(number: int, body: bytes, order: str, interfaces: list[_Interface]) 
     options = dict(_options(body, 20 + captured + -captured % 4, order))
     flags = int.from_bytes(options.get(EPB_FLAGS, b""), "little" if order == "<" else "big") & 3
     way = Way(flags) if flags in list(Way) else None
-    return Captured(number, interface.name, time, way, body[20 : 20 + captured])
+    comment = options.get(COMMENT, b"").decode(errors="replace")
+    return Captured(number, interface.name, time, way, body[20 : 20 + captured], comment)
 
 
 def _options(body: bytes, at: int, order: str) -> Iterator[tuple[int, bytes]]:

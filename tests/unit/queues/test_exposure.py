@@ -33,7 +33,7 @@ def shown(rig: TlsRig) -> tuple[list[Traffic], list[FlowKey]]:
         assert way is Way.IN
         handed.append(traffic)
 
-    begin(rig, Exposure("b", origins=True, handed=(hand,), keys=(keys.append,)))
+    begin(rig, Exposure("b", rig.tracer, origins=True, handed=(hand,), keys=(keys.append,)))
     return handed, keys
 
 
@@ -102,7 +102,7 @@ def test_key_of_a_receive_context_comes_with_its_first_frame() -> None:
 
 def test_nothing_is_told_where_nobody_asked() -> None:
     rig = TlsRig()
-    begin(rig, Exposure("b"))
+    begin(rig, Exposure("b", rig.tracer))
     assert (rig.tls.origins, rig.tls.listeners, rig.tls_rx.watches) == (False, (), ())
     assert rig.receiver.handed is None
     assert rig.tls_rx.begun is None
