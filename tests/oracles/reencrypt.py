@@ -107,7 +107,7 @@ def compare(capture: Path, keys: Path, port: str) -> Verdict:
         return verdict
     segments: dict[tuple[Any, ...], list[_Segment]] = defaultdict(list)
     for number, (before, after) in enumerate(zip(clear, wire, strict=True)):
-        parsed = _parse(after)
+        parsed = tcp_payload(after)
         if parsed is None or parsed[0] not in flows:
             if before != after:
                 verdict.differences.append(f"frame {number} has no key and both sides differ")
@@ -131,7 +131,7 @@ def _flow_of(line: dict[str, Any]) -> tuple[Any, ...]:
     return (*ends, line["sport"], line["dport"])
 
 
-def _parse(frame: bytes) -> tuple[tuple[Any, ...], int, int, int] | None:
+def tcp_payload(frame: bytes) -> tuple[tuple[Any, ...], int, int, int] | None:
     """Flow, begin and end of payload, sequence number of an untagged TCP segment."""
     kind = frame[12:14]
     if kind == b"\x08\x00" and frame[23] == 6:

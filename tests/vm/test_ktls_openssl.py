@@ -8,7 +8,7 @@ import pytest
 
 from nicmodel.testbed.agent import GuestProcess
 from nicmodel.testbed.vm import Vm
-from tests.vm.ktls import offload, sending
+from tests.vm.ktls import moved, no_software, offload, sending, tls_counters
 from tests.vm.pair import Pair
 from tests.vm.traffic import MEBI
 
@@ -29,14 +29,6 @@ distinguished_name = nobody
 """
 
 ciphers = pytest.mark.parametrize("cipher", [128, 256])
-
-
-@pytest.fixture
-def pair(ktls_pair: Pair) -> Pair:
-    """Guests that encrypt by the device and decrypt in software."""
-    for vm in (ktls_pair.a, ktls_pair.b):
-        offload(vm)
-    return ktls_pair
 
 
 @pytest.fixture(scope="module")
@@ -64,39 +56,72 @@ def _server(vm: Vm, command: str) -> Iterator[GuestProcess]:
 
 @ciphers
 @pytest.mark.usefixtures("_certificate")
-def test_openssl_serves_a_file_by_sendfile(pair: Pair, cipher: int) -> None:
+def test_openssl_serves_a_file_by_sendfile(ktls_pair: Pair, cipher: int) -> None:
     """The client's openssl decrypts itself."""
     command = (
         f"OPENSSL_CONF=/tmp/ktls.cnf exec openssl s_server -accept {HTTPS} -WWW -sendfile "
         f"-cert certificate.pem -key key.pem -tls1_2 -cipher {SUITES[cipher]}"
     )
-    with _server(pair.a, command), sending(pair) as sent:
-        pair.b.run(
+    with _server(ktls_pair.a, command), sending(ktls_pair) as sent:
+        ktls_pair.b.run(
             "printf 'GET /file HTTP/1.0\\r\\n\\r\\n' | openssl s_client "
-            f"-connect {pair.v4(pair.a)}:{HTTPS} -quiet -ign_eof 2>/tmp/said >/tmp/got",
+            f"-connect {ktls_pair.v4(ktls_pair.a)}:{HTTPS} -quiet -ign_eof 2>/tmp/said >/tmp/got",
             timeout=60,
         )
-        got = pair.b.run(f"tail -c {4 * MEBI} /tmp/got | sha256sum").stdout
-        assert got == pair.a.run("sha256sum </tmp/file").stdout
-        pair.a.wait_until(f'[ -z "$(ss -Htn state established sport = :{HTTPS})" ]')
+        got = ktls_pair.b.run(f"tail -c {4 * MEBI} /tmp/got | sha256sum").stdout
+        assert got == ktls_pair.a.run("sha256sum </tmp/file").stdout
+        ktls_pair.a.wait_until(f'[ -z "$(ss -Htn state established sport = :{HTTPS})" ]')
     assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
 
 
 @ciphers
 @pytest.mark.usefixtures("_certificate")
-def test_openssl_sends_what_another_decrypts(pair: Pair, cipher: int) -> None:
+def test_openssl_sends_what_another_decrypts(ktls_pair: Pair, cipher: int) -> None:
     """The client writes to a socket with kernel TLS, the library of the server decrypts itself."""
     command = (
         "exec socat -u OPENSSL-LISTEN:"
         f"{HTTPS},reuseaddr,cert=certificate.pem,key=key.pem,verify=0,"
         f"openssl-max-proto-version=TLS1.2,cipher={SUITES[cipher]} OPEN:got,creat,trunc"
     )
-    with _server(pair.b, command) as server, sending(pair) as sent:
-        pair.a.run(
+    with _server(ktls_pair.b, command) as server, sending(ktls_pair) as sent:
+        ktls_pair.a.run(
             f"cd /tmp && OPENSSL_CONF=/tmp/ktls.cnf openssl s_client -connect "
-            f"{pair.v4(pair.b)}:{HTTPS} -tls1_2 -nocommands -no_ign_eof <file >said 2>&1",
+            f"{ktls_pair.v4(ktls_pair.b)}:{HTTPS} -tls1_2 -nocommands -no_ign_eof <file >said 2>&1",
             timeout=60,
         )
         server.wait(30)
-        assert pair.b.run("sha256sum </tmp/got").stdout == pair.a.run("sha256sum </tmp/file").stdout
+        assert (
+            ktls_pair.b.run("sha256sum </tmp/got").stdout
+            == ktls_pair.a.run("sha256sum </tmp/file").stdout
+        )
     assert sent.driver["tx_tls_encrypted_bytes"] > 4 * MEBI
+
+
+@pytest.mark.parametrize("receiver", ["s_client", "s_server"])
+@pytest.mark.usefixtures("_certificate")
+def test_openssl_reads_what_the_device_has_decrypted(ktls_pair: Pair, receiver: str) -> None:
+    """Guest b's openssl hands its keys to the device, that of guest a encrypts by itself."""
+    a, b = ktls_pair.a, ktls_pair.b
+    offload(a, transmit=False)
+    offload(b, transmit=False, receive=True)
+    listen = (
+        f"s_server -accept {HTTPS} -cert certificate.pem -key key.pem -tls1_2 -cipher {SUITES[128]}"
+    )
+    dial = f"s_client -connect %s:{HTTPS} -tls1_2 -quiet"
+    kernel_tls = "OPENSSL_CONF=/tmp/ktls.cnf"
+    if receiver == "s_client":
+        serves, server = a, f"exec openssl {listen} -WWW"
+        ask = "printf 'GET /file HTTP/1.0\\r\\n\\r\\n'"
+        asks, client = b, f"{ask} | {kernel_tls} openssl {dial % ktls_pair.v4(a)} >got"
+    else:  # a server whose input ends would end too
+        once = f"{kernel_tls} exec openssl {listen} -quiet -naccept 1"
+        serves, server = b, f"rm -f quiet; mkfifo quiet; {once} 0<>quiet >got"
+        asks, client = a, f"openssl {dial % ktls_pair.v4(b)} -nocommands -no_ign_eof <file"
+    before = tls_counters(b)
+    with _server(serves, server) as process, no_software(b, "Rx"):
+        asks.run(f"cd /tmp && {client} 2>said", timeout=60)
+        if serves is b:
+            process.wait(30, check=False)
+        got = b.run(f"tail -c {4 * MEBI} /tmp/got | sha256sum").stdout
+        assert got == a.run("sha256sum </tmp/file").stdout
+    assert moved(before, tls_counters(b))["rx_tls_decrypted_bytes"] > 4 * MEBI * 9 // 10

@@ -88,6 +88,7 @@ def test_without_a_bug_there_is_nothing(buggy: Pair) -> None:
     print(status)
 
 
+@pytest.mark.matrix
 @pytest.mark.findings
 def test_a_context_used_on_a_second_queue(buggy: Pair) -> None:
     with bug(buggy, "second-queue"):
@@ -97,6 +98,7 @@ def test_a_context_used_on_a_second_queue(buggy: Pair) -> None:
     assert found["other_sqn"] != found["sqn"]
 
 
+@pytest.mark.matrix
 @pytest.mark.findings
 def test_a_missing_resync(buggy: Pair) -> None:
     lost = {"loss": 1, "nth": 5, "direction": "out", "match": DATA}
@@ -109,6 +111,7 @@ def test_a_missing_resync(buggy: Pair) -> None:
     assert found["tcp_sn"] != found["expected_tcp_sn"]
 
 
+@pytest.mark.matrix
 @pytest.mark.findings
 def test_a_record_number_that_restarts(buggy: Pair) -> None:
     with bug(buggy, "number-restarts"):
@@ -143,6 +146,7 @@ def test_a_number_of_which_half_is_used(buggy: Pair) -> None:
     assert found["meant"] - found["record"] == 1 << 40
 
 
+@pytest.mark.matrix
 @pytest.mark.findings
 def test_a_wqe_without_tis(buggy: Pair) -> None:
     with bug(buggy, "plaintext"):
