@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from nicmodel.errors import UserError
+from nicmodel.hunt.recording import load
 from nicmodel.testbed import foreign
 from nicmodel.testbed.foreign import Module
 from nicmodel.testbed.lab import Lab
@@ -59,6 +60,7 @@ files = ["ktls"]
 [[scenario]]
 name = "keys"
 cpus = 1
+record = true
 sanitizer = {{ keys = 0 }}
 [[scenario.step]]
 guest = "b"
@@ -151,6 +153,10 @@ def test_a_finding_of_the_sanitizer_fails_a_scenario(tmp_path: Path) -> None:
     assert (done.status, said.startswith("not ok 1 ")) == (1, True), said
     assert "the sanitizer, NIC a: resync: " in said
     assert "expected" not in said
+    # it was recorded, up to its end
+    recording = load(done.folder / "run/keys/a.hunt")
+    assert any(one.tisn for one in recording.posted)
+    assert recording.ended == "the guest is gone"
 
 
 def test_a_module_that_does_not_build(toy: Path) -> None:
