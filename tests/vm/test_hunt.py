@@ -6,13 +6,18 @@
 
 import random
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from nicmodel import cli
+from nicmodel.errors import UserError
+from nicmodel.explain.pages import text
+from nicmodel.explain.sights import load
+from nicmodel.explain.story import of_record
 from nicmodel.testbed import driver
 from nicmodel.testbed.lab import Lab
 from tests.vm.conftest import Captures, revive
@@ -61,6 +66,17 @@ def recorded(transport: Transport, name: str, hold_us: int) -> Iterator[Path]:
     control.stop_recording(nic)
 
 
+def explained(transport: Transport, record: int) -> str:
+    """The story of a record that has arrived; what was captured is in the file a second later."""
+    lines = ""
+    deadline = time.monotonic() + 20
+    while "arrives" not in lines and time.monotonic() < deadline:
+        time.sleep(0.2)
+        with suppress(UserError):  # not even sent, so far
+            lines = "\n".join(text(of_record(load(transport.pair.captures), record)))
+    return lines
+
+
 def test_a_correct_driver_is_right_in_any_order(
     transport: Transport, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +109,14 @@ def test_the_race_of_the_paper(transport: Transport, capfd: pytest.CaptureFixtur
     replay = said.splitlines()[-1].removeprefix("replay: nicmodel ").split()
     assert cli.main(replay) == 1
     assert "\n  R4 R5 S5 S4\n" in capfd.readouterr().out
+    story = explained(transport, 5)
+    for part in (
+        r"SQ 0x\w+ WQE \d+: TIS 0x\w+ is told to go on with record 5$",
+        r"SQ 0x\w+ WQE \d+, TIS 0x\w+, record 5: sends 1 frame \(frame \d+ of racea.pcapng\), encr",
+        r"SQ 0x\w+: all up to WQE \d+ is complete$",
+        r"raceb +1 frame arrives \(frame \d+ of raceb.pcapng\)$",
+    ):
+        assert re.search(part, story, re.MULTILINE), (part, story)
     assert {one["event"] for one in transport.pair.new_findings()} <= {
         "SecondQueue",
         "NeedlessResync",
