@@ -12,15 +12,12 @@ from hypothesis import HealthCheck, settings
 
 SECONDS = float(os.environ.get("NICMODEL_FUZZ_SECONDS", "0"))
 
+# how long an example takes says how busy the machine is
 settings.register_profile(
-    "fuzz",
-    max_examples=200,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
+    "nicmodel", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-if SECONDS:
-    settings.load_profile("fuzz")
+settings.register_profile("fuzz", settings.get_profile("nicmodel"), max_examples=200)
+settings.load_profile("fuzz" if SECONDS else "nicmodel")
 
 _PART = pytest.StashKey[float]()
 

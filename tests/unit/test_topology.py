@@ -328,7 +328,7 @@ documents = st.dictionaries(
 
 
 @given(documents)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_document_is_valid_or_a_sentence(tmp_path: Path, document: object) -> None:
     path = tmp_path / "net.json"
     path.write_text(json.dumps(document))

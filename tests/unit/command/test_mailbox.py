@@ -255,7 +255,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, int]:
     return int(opcode).to_bytes(2, "big") + body, outlen
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(requests(), min_size=1, max_size=20))
 def test_any_commands_get_a_status(script: list[tuple[bytes, int]]) -> None:
     """On a device in full swing; afterwards it still works and forgets everything."""
@@ -282,7 +282,7 @@ def test_any_commands_get_a_status(script: list[tuple[bytes, int]]) -> None:
     assert [queues.eqs, queues.cqs, queues.sqs, queues.rqs] == [{}, {}, {}, {}]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     entry=st.binary(min_size=64, max_size=64),
     sane=st.booleans(),

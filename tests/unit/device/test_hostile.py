@@ -311,7 +311,7 @@ def exchange(pair: Pair) -> None:
         assert right(buffers[start + 14 : start + 122])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(steps, min_size=12, max_size=60))
 def test_a_live_device_survives_anything(todo: list[Step]) -> None:
     pair = Pair(1)
@@ -331,7 +331,7 @@ changed_commands = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(changed_commands)
 def test_a_mutated_life_harms_nobody(changes: list[tuple[int, Patches, int]]) -> None:
     """The whole stream of commands with some of them changed, dropped, repeated, or too early."""

@@ -140,7 +140,7 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(steps, min_size=8, max_size=50))
 def test_strides_survive_anything(todo: list[Step]) -> None:
     pair = Victim()
@@ -156,7 +156,7 @@ def test_strides_survive_anything(todo: list[Step]) -> None:
     pair.b.leave()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_nothing_is_written_outside_of_the_pages(data: st.DataObject) -> None:
     """Whatever UMRs and WQEs say, bytes outside of what some UMR named stay as they were."""

@@ -84,7 +84,7 @@ def ask(verbs: FaultRequests, request: Request) -> int | None:
     return number
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(requests, max_size=12))
 def test_a_request_is_granted_or_refused(todo: list[Request]) -> None:
     pair = Pair(1)
@@ -96,7 +96,7 @@ def test_a_request_is_granted_or_refused(todo: list[Request]) -> None:
     assert here <= {number for number in numbers if number is not None}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.one_of(steps, sensible), min_size=8, max_size=50))
 def test_a_broken_device_survives_anything(todo: list[Step | Request]) -> None:
     pair = Pair(1)

@@ -391,7 +391,7 @@ SMALL = st.fixed_dictionaries({}, optional={name: st.integers(0, 2) for name in 
 )})  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_lookup_agrees_with_a_slow_interpreter(data: st.DataObject) -> None:
     rules, slow = Rules(), Slow()

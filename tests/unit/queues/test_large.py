@@ -157,7 +157,7 @@ def _outcome(rig: Large) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(rows, min_size=1, max_size=2),
     st.integers(1, 12),
@@ -186,7 +186,7 @@ def test_a_queue_does_not_tell_them_apart(
             assert max(frame.length for frame in traffic.frames()) == traffic.length
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows, st.integers(0, 16), st.integers(0, 16))
 @example(Row(4, 17, [99], 10, 0, {}, 0xC0, 0, False, ""), 10, 0)  # all frames are padded
 def test_nor_does_a_receiver(row: Row, buffers: int, polled: int) -> None:

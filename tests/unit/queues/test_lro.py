@@ -193,7 +193,7 @@ def test_a_train_with_an_odd_segment_is_not_taken_at_once(change: dict[str, int]
     assert got == sent
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(

@@ -158,7 +158,7 @@ def _outcome(rig: Rig) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(runs, min_size=1, max_size=3), st.integers(1, 40), st.integers(1, 4000))
 def test_a_queue_does_not_tell_them_apart(burst: list[Run], budget: int, octets: int) -> None:
     """One by one is what a queue does that is watched for faults."""
@@ -242,7 +242,7 @@ class Arrival(Rig):
         self.buffers(16, 300)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(runs)
 def test_a_receiver_does_not_either(run: Run) -> None:
     sender = Sender()
@@ -258,7 +258,7 @@ def test_a_receiver_does_not_either(run: Run) -> None:
     assert together.rq.out_of_buffer == alone.rq.out_of_buffer
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(runs, min_size=1, max_size=2))
 def test_several_frames_in_one_wqe_are_sent_so_too(burst: list[Run]) -> None:
     alone = Sender()

@@ -215,7 +215,7 @@ def test_leaving_reset_begins_with_entry_0() -> None:
     assert [fields(cqe) for cqe in rig.take(frame(60))] == [(0, 0, 1, 60)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(14, WQE_BYTES), min_size=1, max_size=12), max_size=4))
 def test_every_frame_arrives_and_strides_add_up(trains: list[list[int]]) -> None:
     rig = Striding()
@@ -406,7 +406,6 @@ steps = st.one_of(
 
 
 @pytest.mark.fuzz
-@settings(deadline=None)
 @given(st.lists(steps, max_size=40), st.booleans())
 def test_a_guest_may_write_anything_anywhere(todo: list[tuple[str, Any]], strip: bool) -> None:
     rig = Striding()

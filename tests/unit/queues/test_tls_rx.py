@@ -263,7 +263,7 @@ def test_records_are_decrypted_in_place(size: int, version: int, v6: bool) -> No
     assert at == len(stream.sealed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 400), min_size=1, max_size=8),
     st.lists(st.integers(1, 300), min_size=1, max_size=30),
@@ -636,7 +636,7 @@ def test_another_opmod_is_not_for_this_engine(opcode: int, opmod: int) -> None:
     assert len(rig.tls_rx) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 1 << 32), st.data())
 def test_any_wqe_gets_an_answer(seed: int, data: st.DataObject) -> None:
     random = Random(seed)
@@ -658,7 +658,7 @@ def test_any_wqe_gets_an_answer(seed: int, data: st.DataObject) -> None:
     assert len(rig.queue.got) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 1 << 32))
 def test_any_frame_is_delivered_once(seed: int) -> None:
     """Holes, repetitions, lies and rubbish: each frame arrives, changed in its payload at most."""

@@ -271,7 +271,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.lists(st.integers(0, 400), min_size=1, max_size=6),
     STEPS,
@@ -462,7 +462,7 @@ def test_no_header_to_tell_where_the_payload_begins(rig: Rig) -> None:
     failed(rig, index, CqeSyndrome.LOCAL_QP_OP_ERR, "where the payload begins")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=3000), st.integers(29, 200))
 def test_any_bytes_pass_in_their_length(data: bytes, mss: int) -> None:
     """A stream that is no TLS at all: lengths are what the bytes happen to say."""

@@ -70,7 +70,7 @@ def hear(stream: bytes, cuts: list[int], *, alone: bool, origins: bool) -> tuple
     return rig, ears
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from([0, 1, 20, 150, 400]), min_size=1, max_size=6),
     st.lists(st.integers(1, 700), max_size=5),

@@ -209,7 +209,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps=steps,
     texts=st.lists(st.integers(1, 2500), min_size=1, max_size=12),

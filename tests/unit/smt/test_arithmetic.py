@@ -48,7 +48,7 @@ def packets(data: int, room: int, lead: int, tag: int) -> list[tuple[int, bool]]
     secure=st.booleans(),
     data=st.integers(0, 70000),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_segments_are_cut_as_the_protocol_says(
     ask: Ask, mtu: int, gso: int, secure: bool, data: int
 ) -> None:
@@ -83,7 +83,7 @@ def test_the_tag_spills(ask: Ask) -> None:
 
 
 @given(first=st.integers(0, 9000), stream=st.integers(0, 70000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_a_packet_claims_is_never_believed_beyond_its_bytes(
     ask: Ask, first: int, stream: int
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_path_too_narrow_for_any_data_is_refused(ask: Ask) -> None:
 
 
 @given(identity=st.integers(0, 2**64 - 1), index=st.integers(0, 2**16 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_record_numbers(ask: Ask, identity: int, index: int) -> None:
     number, message = ask([f"number {identity} {index}"])[0]
     assert number == (identity % 2**49) >> 1 << 16 | index
@@ -126,7 +126,7 @@ def test_offsets_of_packets(ask: Ask) -> None:
         max_size=40,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_number_is_taken_once(ask: Ask, numbers: list[int]) -> None:
     seen: set[int] = set()
     expected = []

@@ -120,7 +120,7 @@ def value(span: Span, kind: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_round_trip(layout: type[Layout]) -> None:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(values(layout))
     def check(item: Layout) -> None:
         data = item.encode()

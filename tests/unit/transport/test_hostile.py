@@ -130,7 +130,7 @@ def converse(stages: int, stream: list[Piece], cut: int) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 3), st.lists(pieces, max_size=12), st.integers(0, 400))
 def test_anything_is_refused_or_done(stages: int, stream: list[Piece], cut: int) -> None:
     converse(stages, stream, cut)
@@ -156,7 +156,7 @@ valid = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(valid, max_size=30), st.integers(0, 400))
 def test_any_order_of_good_messages(stream: list[Piece], cut: int) -> None:
     converse(3, stream, cut)

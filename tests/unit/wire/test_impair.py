@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nicmodel.entry import Entry
@@ -375,7 +375,6 @@ ACTS = st.lists(
 
 
 @given(st.lists(RULES, max_size=4), ACTS)
-@settings(deadline=None)
 def test_nothing_is_lost_or_made_that_is_not_counted(
     rules: list[dict[str, Any]], acts: list[tuple[str, int]]
 ) -> None:
@@ -405,7 +404,6 @@ def test_nothing_is_lost_or_made_that_is_not_counted(
 
 
 @given(st.lists(RULES, min_size=1, max_size=3), st.lists(st.integers(60, 200), max_size=60))
-@settings(deadline=None)
 def test_time_has_no_part_in_a_frames_fate(rules: list[dict[str, Any]], lengths: list[int]) -> None:
     """The same frames at other times, alone or as a train, and judged once more without a link."""
     rules = [{key: value for key, value in words.items() if key != "rate"} for words in rules]

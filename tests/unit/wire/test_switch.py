@@ -40,7 +40,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_against_reference(plan: list[tuple[object, ...]]) -> None:
     """A list of all that was ever heard, searched backwards, must give the same answers."""
     net = Net()

@@ -53,7 +53,7 @@ TEXTS = st.lists(st.binary(max_size=60), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize("version", TlsVersion)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS, st.lists(st.integers(0, 500), max_size=12), st.integers(0, 1 << 40))
 @example([b"x" * 40], list(range(100)), 0)
 @example([b"", b"", b""], [], 5)
