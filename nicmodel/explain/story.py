@@ -125,7 +125,9 @@ def of_record(left: Left, record: int, wanted: str = "") -> Story:
         and event["severity"] == "finding"
         and event.get("tisn") in tises
     ]
-    title = f"record {number(record)}, {name}: {len(_distinct(sent))} frames have a part of it"
+    of_it = len(_distinct(sent))
+    parts = "1 frame has" if of_it == 1 else f"{of_it} frames have"
+    title = f"record {number(record)}, {name}: {parts} a part of it"
     return _Teller(left, sent, lambda sight: sight.frame in frames, found).tell(title, [])
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Races of a real driver: one run of it is recorded, and carried out in other orders.
 
-``fixtures/shared-context.patch`` is the paper's bug, with a switch.
+The first of ``fixtures/smt-bugs.patch`` is that of the paper.
 """
 
 import random
@@ -24,7 +24,7 @@ from tests.vm.conftest import Captures, revive
 from tests.vm.msgtx import PATCHES, SOURCE, Sent, Transport
 from tests.vm.pair import boot_pair
 
-BUG = SOURCE.with_name("shared-context.patch")
+BUG = SOURCE.with_name("smt-bugs.patch")
 SWITCH = "/sys/module/mlx5_core/parameters/smt_bug"
 LONG_US = 200_000
 """Long enough for a guest under emulation to send on two queues, whatever else the host does."""
