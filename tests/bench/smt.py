@@ -16,12 +16,14 @@ from itertools import count
 
 from nicmodel.testbed import driver
 from nicmodel.testbed.lab import Lab
+from tests.bench import report
 from tests.bench.report import Panel, Result, plot_lines
 from tests.vm import build
 from tests.vm.ktls import moved, offload, tls_stat
 from tests.vm.msgtx import PATCHES
 from tests.vm.pair import Pair, boot_pair
 from tests.vm.smt import SmtPair
+from tests.vm.traffic import driver_statistics
 
 ROUNDS = 3
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536)
@@ -33,6 +35,10 @@ ALONE = 60
 """RPCs of which a median is taken."""
 TOGETHER = 1000
 """RPCs of which a rate is taken."""
+BULK = (65_536, 8, 200)
+"""Size, RPCs at once and in all, of ``vm_smt_tx_hw``."""
+
+SOFTWARE, HARDWARE = "SMT software", "SMT hardware"
 
 EMULATED = "guests are emulated: only compare, absolute values mean nothing"
 
@@ -86,6 +92,7 @@ def measure(pair: Pair) -> list[Result]:
     with ExitStack() as stack:
         stacks = _stacks(stack, smt_pair)
         found = {load: _rounds(load, stacks) for load in loads}
+        bulk = _bulk(smt_pair, {name: stacks[name] for name in (HARDWARE, SOFTWARE)})
     median = {
         load: {name: statistics.median(values) for name, values in rounds.items()}
         for load, rounds in found.items()
@@ -93,13 +100,42 @@ def measure(pair: Pair) -> list[Result]:
     note = EMULATED if pair.lab.acceleration.name == "tcg" else ""
     _table(median, note)
     plot_lines(_panels(median), "smt", note=note)
-    return [_result(load, rounds, median[load]) for load, rounds in found.items()]
+    return [bulk, *(_result(load, rounds, median[load]) for load, rounds in found.items())]
 
 
-def _rounds(load: Load, stacks: Mapping[str, Stack]) -> dict[str, list[float]]:
-    """Measure a load on all stacks ``ROUNDS`` times; values by stack."""
+def _bulk(smt_pair: SmtPair, stacks: Mapping[str, Stack]) -> Result:
+    """What both guests send when their devices encrypt it, beside their software: Mbit/s each way.
+
+    Whoever has encrypted, software decrypts. Prints what the driver did for it in guest a.
+    """
+    a = smt_pair.a
+    before = driver_statistics(a), smt_pair.stats(a)
+    load = Load(*BULK)
+    found = _rounds(load, stacks, report.ROUNDS)
+    after = driver_statistics(a), smt_pair.stats(a)
+    messages, resyncs, contexts = (
+        late[name] - early.get(name, 0)
+        for early, late, name in (
+            (before[1], after[1], "tx_hw_messages"),
+            (before[0], after[0], "tx_tls_ooo"),
+            (before[0], after[0], "tx_tls_ctx"),
+        )
+    )
+    print(
+        f"  in {messages} messages that the device encrypted: {resyncs / messages:.2f} resyncs a "
+        f"message, {contexts} contexts for {report.ROUNDS} sessions",
+        flush=True,
+    )
+    mbits = {name: [rate * load.size * 8 / 1e6 for rate in rates] for name, rates in found.items()}
+    ours, theirs = (statistics.median(mbits[name]) for name in (HARDWARE, SOFTWARE))
+    rounds = tuple(zip(mbits[HARDWARE], mbits[SOFTWARE], strict=True))
+    return Result("vm_smt_tx_hw", ours, "Mbit/s", "vm_smt_tx_sw", theirs, ours / theirs, rounds)
+
+
+def _rounds(load: Load, stacks: Mapping[str, Stack], times: int = ROUNDS) -> dict[str, list[float]]:
+    """Measure a load on all stacks ``times`` times; values by stack."""
     found: dict[str, list[float]] = {name: [] for name in stacks}
-    for number in range(ROUNDS):
+    for number in range(times):
         # the order alternates, so that none has another's aftermath every time
         for name in list(stacks) if number % 2 == 0 else reversed(list(stacks)):
             found[name].append(stacks[name](load))
@@ -137,7 +173,7 @@ def _panels(median: Mapping[Load, Mapping[str, float]]) -> list[Panel]:
 
 
 def _result(load: Load, rounds: Mapping[str, list[float]], median: Mapping[str, float]) -> Result:
-    ours, theirs = "SMT hardware", "kTLS hardware"
+    ours, theirs = HARDWARE, "kTLS hardware"
     return Result(
         load.name.replace(" ", "_"),
         median[ours],
@@ -156,8 +192,8 @@ def _stacks(stack: ExitStack, smt_pair: SmtPair) -> dict[str, Stack]:
         "kTLS software": _checked(pair, False, _tcp(stack, pair, "tls"), "TlsTxSw"),
         "kTLS hardware": _checked(pair, True, _tcp(stack, pair, "tls"), "TlsTxDevice"),
         "messages": _smt(stack, smt_pair, secure=False),
-        "SMT software": _smt(stack, smt_pair, "--offload off"),
-        "SMT hardware": _checked(pair, True, _smt(stack, smt_pair, "--offload required")),
+        SOFTWARE: _smt(stack, smt_pair, "--offload off"),
+        HARDWARE: _checked(pair, True, _smt(stack, smt_pair, "--offload required")),
     }
 
 
