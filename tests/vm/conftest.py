@@ -12,7 +12,7 @@ import pytest
 from nicmodel.errors import UserError
 from nicmodel.testbed import driver, kernel
 from nicmodel.testbed.console import KernelFault
-from nicmodel.testbed.errors import GuestError, Unavailable
+from nicmodel.testbed.errors import CommandFailed, GuestError, Unavailable
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.pytest_plugin import KERNELS, OPTIONS
 from nicmodel.testbed.vm import Vm
@@ -149,12 +149,17 @@ def revive(pair: Pair) -> None:
     if not pair.model.running():
         pair.model.start()
     pair.mend()
-    for vm in (pair.a, pair.b):
-        if not _answers(vm):
-            vm.destroy()
-            vm.power_on()
-            vm.wait_ready()
-        pair.restore(vm)
+    try:
+        pair.restore()
+    except CommandFailed:
+        raise
+    except GuestError:
+        for vm in (pair.a, pair.b):
+            if not _answers(vm):
+                vm.destroy()
+                vm.power_on()
+                vm.wait_ready()
+        pair.restore()
     pair.connected()
 
 

@@ -88,12 +88,16 @@ def driver_statistics(vm: Vm, interface: str = IFACE) -> dict[str, int]:
 _STACK_ERRORS = re.compile(r"InCsumErrors|InHdrErrors|Icmp6?InErrors|LinkErrors")
 
 
-def stack_errors(vm: Vm) -> dict[str, int]:
-    """The error counters of the guest's IP, ICMP, TCP and UDP, and of its interface."""
+STACK_COUNTERS = (
+    f"cat /proc/net/snmp; echo; cat /proc/net/snmp6; echo; ip -j -s -s link show {IFACE}"
+)
+"""What prints all that ``stack_errors`` looks at."""
+
+
+def stack_errors(said: str) -> dict[str, int]:
+    """The error counters of a guest's IP, ICMP, TCP and UDP, and of its interface."""
     found: dict[str, int] = {}
-    # one command: each costs some tens of milliseconds without KVM, and most tests ask four times
-    files = f"cat /proc/net/snmp; echo; cat /proc/net/snmp6; echo; ip -j -s -s link show {IFACE}"
-    snmp, snmp6, links = vm.run(files).stdout.split("\n\n")
+    snmp, snmp6, links = said.split("\n\n")
     lines = snmp.splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=True):
         proto, *keys = names.split()
