@@ -75,9 +75,10 @@ def smt_pair(make_pair: PairMaker) -> Iterator[SmtPair]:
         for vm in (pair.a, pair.b):
             unload(made, vm)
         pair.model.stop()
-        verdict = smt.judge(seen, made.all_keys(), mtus=(1500, 9000), outbound=True)
+        keys = made.all_keys()
+        verdict = smt.judge(seen, keys, mtus=(1500, 9000), outbound=True)
         assert verdict.wrong[:5] == []
-        assert verdict.records > 0
+        assert verdict.records > 0 or not keys  # no chosen test had any
         assert verdict.unread == 0
 
 
