@@ -27,7 +27,7 @@ lint: setup ## ruff, mypy --strict, import-linter, shellcheck, C with -Werror
 	git grep -lE '^#!.*[ /](ba|da)?sh$$' | xargs shellcheck
 	qemu-plugin/build.sh
 
-test: setup ## Tests that need no guest, in less than 3 minutes
+test: setup ## Tests that need no guest, in some minutes
 	$(PYTHON) -m pytest tests --ignore=tests/vm -q
 
 vm-test: setup ## Boot guests and test the NIC in them; results in build/results
