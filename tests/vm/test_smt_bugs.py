@@ -4,6 +4,7 @@
 ``fixtures/smt-bugs.patch`` has them, and a switch. Without a bug: ``test_smt_offload.py``.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from nicmodel.testbed.agent import GuestProcess
 from nicmodel.testbed.lab import Lab
 from tests.vm.conftest import Captures
 from tests.vm.msgtx import PATCHES, SOURCE
-from tests.vm.pair import boot_pair
+from tests.vm.pair import Pair, boot_pair
 from tests.vm.smt import SmtPair
 from tests.vm.test_smt_offload import policy, traffic, wait_for
 
@@ -51,9 +52,12 @@ def bug(smt_pair: SmtPair, name: str) -> Iterator[None]:
         smt_pair.a.run(f"echo 0 >{SWITCH}")
 
 
-def first(found: list[dict[str, Any]], event: str) -> dict[str, Any]:
-    """The first finding, of this kind: a sentence with all that names the place."""
-    assert found, "nothing was found"
+def first(pair: Pair, event: str) -> dict[str, Any]:
+    """The first new finding, of this kind: a sentence with all that names the place."""
+    deadline = time.monotonic() + 20
+    while not (found := pair.new_findings()):
+        assert time.monotonic() < deadline, "nothing was found"
+        time.sleep(0.05)
     one = found[0]
     assert one["event"] == event, one
     for where in ("sqn", "wqe", "tisn", "dek", "record"):
@@ -82,7 +86,7 @@ def test_under_traffic(smt_pair: SmtPair, name: str, event: str) -> None:
             before = smt_pair.stats(a)
             client.kill("CONT")
             wait_for(smt_pair, a, "tx_hw_segments", 2, before)
-    found = first(pair.new_findings(), event)
+    found = first(pair, event)
     assert found["message"] is not None
     if event == "WrongRecordNumber":
         assert found["meant"] >> 16 == found["message"] % (1 << 49) >> 1
@@ -119,7 +123,7 @@ def test_a_context_used_on_a_second_queue(smt_pair: SmtPair) -> None:
                 client.kill("STOP")
             wait_for(smt_pair, a, "rx_messages", 4, before)
         client.kill("CONT")
-    found = first(pair.new_findings(), "SecondQueue")
+    found = first(pair, "SecondQueue")
     assert found["other_sqn"] != found["sqn"]
 
 
@@ -132,5 +136,5 @@ def test_a_context_torn_down_while_its_data_wait(smt_pair: SmtPair) -> None:
         client.kill("CONT")
         # the driver itself says when it is about to destroy the context
         smt_pair.a.wait_until(f"grep -qx 0 {SWITCH}", timeout=20)
-    found = first(smt_pair.pair.new_findings(), "TornDown")
+    found = first(smt_pair.pair, "TornDown")
     assert found["destroyed"] == "TIS"
