@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where a context stands: what it expects, as far as one can tell from outside."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nicmodel.offload.smt.packet import DataPacket
@@ -31,7 +31,8 @@ class Context:
     ``dekn`` is None while it has no key that exists. ``sqn``: who used it last. ``given``: what
     static parameters have brought, ``cipher``: what is in force since the progress parameters after
     them. ``offset``: explicit nonce less record number, 64 bit, the same for all records of one key
-    object. ``next_sn``: TCP sequence of the byte that it expects, None until a packet says it.
+    object. ``base``: all 12 bytes of nonce less record number. ``name``: key and salt, for the
+    ledger. ``next_sn``: TCP sequence of the byte that it expects, None until a packet says it.
     ``message``: of the packet that was sent last, if that was SMT.
     ``epoch``: that of the run when the progress parameters came (``Sanitizer``). ``quiet``: it is
     known to stand at the wrong place, until it gets parameters again. ``reused``: the nonce that
@@ -45,6 +46,8 @@ class Context:
     initial: int = 0
     sqn: int | None = None
     offset: int | None = None
+    base: int | None = None
+    name: bytes = b""
     started: bool = False
     pending: bool = False
     quiet: bool = False
@@ -95,6 +98,7 @@ class Context:
         self.cipher = self.given
         self.pending = self.quiet = self.checked = False
         self.reused = b""
+        self.base = None
         self.epoch = epoch
         self.next_sn = self.first_sn = None
         self.fed = self.ended = self.dumped = 0
@@ -110,13 +114,6 @@ class Context:
         """Bytes pass."""
         self.fed += octets
 
-    def at_packet(self, sn: int) -> bool:
-        """A packet with TCP sequence ``sn`` is about to pass: is it what the context expects?"""
-        if self.next_sn is None:
-            self.first_sn = sn - self.fed & MASK
-            return True
-        return sn == self.next_sn
-
     def known_number(self) -> int | None:
         """The number of the record that it is in, as earlier packets of the connection had it."""
         if self.flow is None or self.first_sn is None:
@@ -127,12 +124,17 @@ class Context:
         """Remember where the record begins that it is in."""
         self._note(self.ended, self.number)
 
-    def done(self, records: Iterable[Record]) -> None:
+    def done(self, records: Sequence[Record]) -> None:
         """Records that have ended."""
+        self.number = next_number(records[-1].number)
+        if self.flow is None or self.first_sn is None or self.quiet:
+            self.ended += sum(record.octets for record in records)
+            return
+        starts = {}
         for record in records:
             self.ended += record.octets
-            self.number = next_number(record.number)
-            self._note(self.ended, self.number)
+            starts[self.first_sn + self.ended & MASK] = next_number(record.number)
+        self.flow.note_all(starts)
 
     def ahead(self, record: Record) -> None:
         """Of the record in progress the length is known."""

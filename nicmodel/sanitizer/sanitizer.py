@@ -201,44 +201,59 @@ class Sanitizer:
         """See ``TlsWatch``."""
         self._said = {}
         self._encrypted.append(self._said)
-        context = self._used(use)
-        self._starts(use, context)
+        context = self._contexts.get(use.tisn)
+        if context is None or context.sqn != use.sqn:
+            context = self._used(use)
+        if context.pending:
+            self._starts(use, context)
         found = packets.connection(header, len(header) + octets)
         context.message = self._message(context, header, octets) if found is None else None
         if found is not None:
             key, tcp_at = found
             sn = packets.sequence(header, tcp_at)
-            self._in_flow(context, key, sn)
-            first = context.next_sn is None
-            if not context.at_packet(sn) and not context.quiet:
-                self._jumped(use, context, sn)
-            if first:
+            flow = context.flow
+            if flow is None or flow.key != key:
+                self._in_flow(context, key, sn)
+                flow = context.flow
+            if context.next_sn is None:
+                context.first_sn = sn - context.fed & packets.MASK
                 self._placed(use, context)
-            context.next_sn = sn + octets & packets.MASK
-            if context.flow is not None:
-                context.flow.sent(context.next_sn)
+            elif sn != context.next_sn and not context.quiet:
+                self._jumped(use, context, sn)
+            context.next_sn = sn = sn + octets & packets.MASK
+            if flow is not None:
+                flow.sent(sn)
         if context.stood is not None:
             if context.stood == context.position and not context.quiet:
                 self._find(NeedlessResync(octets=context.dumped, **self._where(use, context)))
             context.stood = None
-        context.feed(octets)
+        context.fed += octets
 
     def passed(
         self, use: Use, data: Buffer, records: Sequence[Record], unfinished: Record | None
     ) -> None:
         """See ``TlsWatch``."""
         context = self._contexts[use.tisn]
-        for record in records:
-            if record.tag is not None:
-                self._numbered(use, context, record)
-                self._ended(use, context, record, data)
-        self.accounts.records += len(records)
         if records:
+            if self._as_ever(context, records):
+                self._untried += len(records)
+                if not context.checked or self._untried >= TWICE_EVERY:
+                    self._try(use, context, records[0], data)
+            else:
+                for record in records:
+                    if record.tag is not None:
+                        self._numbered(use, context, record)
+                        self._note(use, context, record)
+                        self._untried += 1
+                        if not context.checked or self._untried >= TWICE_EVERY:
+                            self._try(use, context, record, data)
+            self.accounts.records += len(records)
             context.done(records)
         if unfinished is not None and unfinished.nonce:
-            self._numbered(use, context, unfinished)
+            if not self._goes_on(context, unfinished):
+                self._numbered(use, context, unfinished)
+                self._reused(use, context, unfinished, self._look(context, unfinished))
             context.ahead(unfinished)
-            self._reused(use, context, unfinished, self._look(context, unfinished))
 
     def gave_up(self, use: Use, record: Record) -> None:
         """See ``TlsWatch``."""
@@ -363,8 +378,7 @@ class Sanitizer:
 
     def _in_flow(self, context: Context, key: bytes, sn: int) -> None:
         """The context encrypts for the connection ``key``."""
-        flow = context.flow
-        if (flow is not None and flow.key == key) or context.cipher is None:
+        if context.cipher is None:
             return
         start = sn - context.fed & packets.MASK
         context.flow = Flow(key, context.tisn, context.dekn or 0, context.cipher, start)
@@ -441,16 +455,38 @@ class Sanitizer:
             earlier = ", beside those of earlier records," if message is None else ""
             by = f"its explicit nonce{earlier} says"
             self._find(WrongRecordNumber(meant=meant, by=by, **where))
+            return
+        if context.base is None:
+            context.base = int.from_bytes(record.nonce, "big") - record.number
+            context.name = cipher.digest + record.nonce[:4]
 
-    def _ended(self, use: Use, context: Context, record: Record, data: Buffer) -> None:
-        self._note(use, context, record)
-        self._untried += 1
-        if not context.checked or self._untried >= TWICE_EVERY:
-            context.checked = True
-            self._untried = 0
-            placeholder = bytes(data[record.end - TAG : record.end])
-            if len(placeholder) == TAG and record.end >= TAG:
-                self._try_twice(use, context, record, placeholder)
+    def _as_ever(self, context: Context, records: Sequence[Record]) -> bool:
+        """Do numbers and nonces go on, and are these new? Then they are noted."""
+        base = context.base
+        if base is None or context.quiet or context.message is not None:
+            return False
+        for record in records:
+            if record.tag is None or int.from_bytes(record.nonce, "big") - record.number != base:
+                return False
+        first = base + records[0].number & _NUMBERS
+        return self.ledger.rising(context.name, context.tisn, first, records)
+
+    def _goes_on(self, context: Context, record: Record) -> bool:
+        """The same of one that has not ended."""
+        number = int.from_bytes(record.nonce, "big")
+        return (
+            number - record.number == context.base
+            and not context.quiet
+            and context.message is None
+            and self.ledger.fresh(context.name, number & _NUMBERS)
+        )
+
+    def _try(self, use: Use, context: Context, record: Record, data: Buffer) -> None:
+        context.checked = True
+        self._untried = 0
+        placeholder = bytes(data[record.end - TAG : record.end])
+        if len(placeholder) == TAG and record.end >= TAG:
+            self._try_twice(use, context, record, placeholder)
 
     def _try_twice(self, use: Use, context: Context, record: Record, placeholder: bytes) -> None:
         """Was what went in encrypted already? What came out is the plaintext then.
@@ -478,13 +514,13 @@ class Sanitizer:
             return
         context.reused = record.nonce
         version = context.cipher.version if context.cipher is not None else None
-        number = int.from_bytes(reuse.before.aad[:8], "big")
+        number = int.from_bytes(reuse.before_aad[:8], "big")
         self._find(
             NonceReused(
                 nonce=record.nonce,
-                before_tisn=reuse.before.tisn,
+                before_tisn=reuse.before_tisn,
                 before_record=number if version is TlsVersion.TLS_1_2 else record.number,
-                before_message=reuse.before.message,
+                before_message=reuse.before_message,
                 differs=reuse.differs,
                 **self._where(use, context, record.number),
             )

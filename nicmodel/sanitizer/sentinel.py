@@ -10,6 +10,7 @@ tags are checked. What cannot be put together is counted, not judged.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cryptography.exceptions import InvalidTag
 
@@ -33,7 +34,7 @@ FLOWS = 4096
 """Connections that are remembered; the one that was offloaded longest ago goes first."""
 
 STARTS = 32
-"""Beginnings of records that are remembered of each, the latest ones."""
+"""Beginnings of records that are remembered of each, the latest ones; at most twice as many."""
 
 ASSEMBLING = 256
 """Connections whose records are put together at a time; each holds a record at most."""
@@ -83,15 +84,24 @@ class Flow:
         """Record ``number`` begins at TCP sequence ``sn``."""
         starts = self.starts
         starts[sn] = number
-        if len(starts) > STARTS:
+        if len(starts) > 2 * STARTS:
             del starts[next(iter(starts))]
+
+    def note_all(self, starts: dict[int, int]) -> None:
+        """Records begin, in order, by TCP sequence."""
+        known = self.starts
+        known.update(starts)
+        if len(known) > 2 * STARTS:
+            for sn in list(islice(known, len(known) - STARTS)):
+                del known[sn]
 
     def sent(self, sn: int) -> None:
         """The engine has encrypted up to ``sn``."""
-        self.reported.clear()
-        self.plain = None
-        self.at = None
-        self.text.clear()
+        if self.plain is not None:  # all else follows it
+            self.reported.clear()
+            self.plain = None
+            self.at = None
+            self.text.clear()
         if (sn - self.start) & MASK > _LONG:
             self.start = sn - _LONG & MASK
 

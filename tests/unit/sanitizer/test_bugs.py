@@ -209,6 +209,23 @@ def test_number_restarts(rig: Watched) -> None:
     assert found.differs == "plaintext"
 
 
+def test_where_records_begin_is_known_of_each_packet_in_a_row(rig: Watched) -> None:
+    """Two large sends leave as one train; a record begins in the second, at 258."""
+    sender = Sender(rig)
+    for number in range(4):
+        sender.write(bytes([number]) * 100)
+    sender.packet(0, 200, mss=100)
+    sender.packet(200, 400, mss=100)
+    sender.ring()
+    assert [traffic.count for traffic in rig.sent] == [4]
+    sender.resync(rig, 258, number=0)
+    sender.send(rig, sender.tisn, 258, 387, 1258)
+    sender.ring()
+    found = rig.findings[0]
+    assert isinstance(found, WrongRecordNumber)
+    assert (found.record, found.meant, found.by) == (0, 2, "earlier packets with these bytes say")
+
+
 def test_number_restarts_but_the_nonce_does_not(rig: Watched, sender: Sender) -> None:
     sender.resync(rig, 258, number=0)
     sender.send(rig, sender.tisn, 258, 387, 1258)
@@ -227,6 +244,26 @@ def test_same_key_installed_twice(rig: Watched, sender: Sender) -> None:
     found = only(rig, NonceReused)
     assert isinstance(found, NonceReused)
     assert (found.tisn, found.before_tisn) == (second.tisn, sender.tisn)
+
+
+def test_a_key_that_comes_to_a_context_is_the_one_that_its_nonces_are_of(
+    rig: Watched, sender: Sender
+) -> None:
+    sender.packet(129, 258)
+    key = AESGCM.generate_key(128)
+    begun = Sender(rig, start=5000, tisn=sender.tisn, dek=add_dek(rig, key))
+    other = Sender(rig, start=9000, tisn=tls_objects(rig)[0], dek=add_dek(rig, key))
+    for number in range(4):
+        begun.write(bytes([number]) * 100)
+        other.write(bytes([number] if number < 3 else b"X") * 100)
+    begun.packet(0, 258)
+    begun.packet(258, 516)
+    begun.ring()
+    assert rig.findings == []
+    other.packet(0, 516)
+    other.ring()
+    found = only(rig, NonceReused)
+    assert (found.tisn, found.record) == (other.tisn, 3)
 
 
 def test_same_nonce_for_other_associated_data(rig: Watched) -> None:
@@ -373,6 +410,19 @@ def test_fallback_behind_a_record_that_was_broken_off(rig: Watched, sender: Send
     sender.ring()
     found = only(rig, WentOnInSoftware)
     assert found.record == 2
+
+
+def test_each_time_that_a_connection_leaves_the_engine_is_told(
+    rig: Watched, sender: Sender
+) -> None:
+    post_send(rig, 0, sender.records[1][1], seq=1129)
+    sender.ring()
+    only(rig, LeftInClear)
+    sender.packet(0, 129)  # a retransmission by the engine
+    sender.ring()
+    post_send(rig, 0, sender.records[1][1], seq=1129)
+    sender.ring()
+    assert [type(found) for found in rig.findings] == [LeftInClear, LeftInClear]
 
 
 def test_encrypted_under_a_wrong_number(rig: Watched, sender: Sender) -> None:
