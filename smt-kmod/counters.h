@@ -21,7 +21,7 @@ SMT_COUNTER(TX_SEAL_ERRORS)
 SMT_COUNTER(TX_HW_MESSAGES)		/* messages that a device is to encrypt */
 SMT_COUNTER(TX_HW_SEGMENTS)		/* skbs of plaintext given to devices, each a record */
 SMT_COUNTER(TX_HW_BYTES)		/* bytes of these records */
-SMT_COUNTER(TX_HW_RESENT)		/* segments that a device encrypts again because of a RESEND */
+SMT_COUNTER(TX_HW_RESENT)		/* segments that a device encrypts again: a RESEND */
 SMT_COUNTER(TX_HW_MOVED)		/* records that go to another queue or device than before */
 SMT_COUNTER(HW_DROP_UNKNOWN)		/* records dropped by a device: nobody knew them */
 SMT_COUNTER(HW_DROP_MALFORMED)		/* they were not as described */
@@ -33,7 +33,7 @@ SMT_COUNTER(FALLBACK_OFF)		/* it was told not to, or not to segment; not this ci
 SMT_COUNTER(FALLBACK_DOWN)		/* it is down */
 SMT_COUNTER(FALLBACK_CONTEXTS)		/* it has no context left */
 SMT_COUNTER(FALLBACK_ERROR)		/* it failed */
-SMT_COUNTER(FALLBACK_RECORDS)		/* records of its messages that software encrypted after all */
+SMT_COUNTER(FALLBACK_RECORDS)		/* records of its messages, encrypted by software */
 SMT_COUNTER(FALLBACK_FORBIDDEN)		/* messages not sent, RPCs ended: software must not */
 SMT_COUNTER(RX_MESSAGES)		/* whole messages given to a socket */
 SMT_COUNTER(RX_BYTES)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Encryption by a device: <linux/mlx5/smt_offload.h>. Which devices there are, our keys in them, and
- * packets of plaintext on their way. A device that cannot (any more) is never waited for: the record
- * goes to another queue or to software, or the RPC ends, as the socket permits.
+ * Encryption by a device: <linux/mlx5/smt_offload.h>. Which devices there are, our keys in them,
+ * and packets of plaintext on their way. A device that cannot (any more) is never waited for: the
+ * record goes to another queue or to software, or the RPC ends, as the socket permits.
  *
  * Locks: devices_lock (sleeps), below it smt_sock.key_lock; keys_lock is the last of all.
  */

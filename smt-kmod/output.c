@@ -493,7 +493,7 @@ static void resend_segment(struct smt_call *call, struct sk_buff *segment, u8 pr
 {
 	struct smt_segment_cb *cb = SMT_SEGMENT_CB(segment);
 
-	if (cb->resent == jiffies)
+	if (time_after_eq(cb->resent, jiffies))
 		return;
 	cb->resent = jiffies;
 	send_segment(call, segment, priority, true);

@@ -95,7 +95,7 @@ enum smt_role { SMT_ROLE_NONE, SMT_ROLE_CLIENT, SMT_ROLE_SERVER };
 struct smt_key {
 	struct crypto_aead *aead;		/* NULL: not installed */
 	u8 salt[4];
-	u8 secret[32];				/* TX: for devices; RX: to tell them apart, then wiped */
+	u8 secret[32];				/* TX: for devices; RX: to compare, then wiped */
 	u8 size;
 };
 
@@ -159,7 +159,7 @@ struct smt_in {
 	u8 priority;
 };
 
-/* A message on its way out: its segments, built once, and encrypted once unless a device does it. */
+/* A message on its way out: segments, built once and, unless a device does it, encrypted once. */
 struct smt_out {
 	struct sk_buff_head segments;
 	struct sk_buff *unsent;			/* first that was not sent */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* A kernel without devices that encrypt (CONFIG_TLS_DEVICE, CONFIG_AUXILIARY_BUS): software does. */
+/* A kernel whose devices do not encrypt (no CONFIG_TLS_DEVICE, CONFIG_AUXILIARY_BUS). */
 #include "smt.h"
 
 int smt_hw_init(void)

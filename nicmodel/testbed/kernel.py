@@ -27,6 +27,9 @@ SOURCE_PARTS = (
     "drivers/net/ethernet/mellanox/mlxfw/",
     "include/linux/mlx5/",
     "tools/testing/selftests/",
+    "scripts/checkpatch.pl",
+    "scripts/spelling.txt",
+    "scripts/const_structs.checkpatch",
 )
 """What is taken out of a kernel's source package."""
 
@@ -138,8 +141,15 @@ def selftests() -> Path:
 
     :raises Unavailable: the package sources have no such package
     """
-    package, version = _resolve_image(DEFAULT)
-    return _sources(package, version) / "tools/testing/selftests"
+    return _sources(*_resolve_image(DEFAULT)) / "tools/testing/selftests"
+
+
+def checkpatch() -> Path:
+    """Return the default kernel's own ``scripts/checkpatch.pl``, which wants perl.
+
+    :raises Unavailable: the package sources have no such package
+    """
+    return _sources(*_resolve_image(DEFAULT)) / "scripts/checkpatch.pl"
 
 
 def _sources(named: str, version: str) -> Path:
@@ -155,7 +165,8 @@ def _sources(named: str, version: str) -> Path:
                     if member.isfile() and member.name.startswith(SOURCE_PARTS):
                         members.extract(member, folder)
 
-    return cached("sources", f"{package}_{version}", make)
+    parts = hashlib.sha256(" ".join(SOURCE_PARTS).encode()).hexdigest()[:8]
+    return cached("sources", f"{package}_{version}_{parts}", make)
 
 
 def module_binary(path: Path) -> bytes:

@@ -100,8 +100,8 @@ struct smt_rpc {
  *	EPERM. Without it plaintext is refused only from, and to, peers that there are keys for.
  * SMT_INFO (get): struct smt_info.
  * SMT_OFFLOAD (set, get): int, who encrypts the messages that are sent from now on; default
- *	net.smt.offload. What is on the wire is the same. /proc/net/smt counts who did, and why not a
- *	device.
+ *	net.smt.offload. What is on the wire is the same. /proc/net/smt counts who did, and why no
+ *	device did.
  *	SMT_OFFLOAD_OFF		software
  *	SMT_OFFLOAD_ALLOWED	the device of the route if it can, else software
  *	SMT_OFFLOAD_REQUIRED	the device, or else sendmsg() of a message that is encrypted fails:
