@@ -350,6 +350,7 @@ int smt_out_build(struct smt_call *call, struct msghdr *msg, u32 length)
 	struct sk_buff *skb;
 	int err;
 
+	trace_smt_sendmsg(call, length);
 	if (!smt_geometry_init(&out->geometry, dst_mtu(call->dst), gso_max, call->secure))
 		return -EMSGSIZE;
 	if (call->secure) {
@@ -450,6 +451,7 @@ static void send_segment(struct smt_call *call, struct sk_buff *segment, u8 prio
 		smt_count(snet, SMT_C_TX_SEGMENTS);
 		smt_count_more(snet, SMT_C_TX_PACKETS, cb->packets);
 	}
+	trace_smt_segment(call->id, cb->start, 0, cb->packets, skb->len - SMT_HEADER, again, cb->hw);
 	send_ip(snet, smt_sock(call->ssk), skb, dst, call->saddr, call->daddr, priority);
 }
 
@@ -525,6 +527,7 @@ static void resend_packet(struct smt_call *call, const struct sk_buff *segment, 
 		return;
 	}
 	smt_count(snet, SMT_C_TX_RESENT);
+	trace_smt_segment(call->id, SMT_SEGMENT_CB(segment)->start, index, 1, bytes, true, false);
 	send_ip(snet, smt_sock(call->ssk), skb, dst, call->saddr, call->daddr, priority);
 }
 

@@ -3,6 +3,7 @@
 #include <linux/in.h>
 #include <linux/uio.h>
 #include "smt.h"
+#include "trace.h"
 
 /* Copy from a decrypted stream what is between the framing headers. */
 static int copy_stream(const struct smt_record *record, struct msghdr *msg, u32 bytes)
@@ -117,8 +118,10 @@ int smt_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags, int 
 	if (msg->msg_name && err >= 0)
 		*addr_len = sizeof(struct sockaddr_in);
 	/* what could not be copied stays, but for an RPC that failed with just this error */
-	if (!(flags & MSG_PEEK) && (err != -EFAULT || message->rpc.error))
+	if (!(flags & MSG_PEEK) && (err != -EFAULT || message->rpc.error)) {
+		trace_smt_recvmsg(ssk, message);
 		consume(ssk, message);
+	}
 	mutex_unlock(&ssk->recv_lock);
 	return err;
 }

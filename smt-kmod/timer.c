@@ -14,9 +14,9 @@ static void send_resend(struct smt_call *call, u32 offset, u32 length)
 		.offset = htonl(offset), .length = htonl(length), .priority = SMT_PRIORITIES - 1,
 	};
 
+	trace_smt_ask_again(call->id, offset, length);
 	smt_send_control(call, SMT_RESEND, &packet, sizeof(packet));
 	smt_count(call->ssk->snet, SMT_C_TX_RESEND);
-	trace_smt_ask_again(call->id, offset, length);
 }
 
 /* What is missing, in order. */
