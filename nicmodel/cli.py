@@ -410,7 +410,8 @@ def _add_explain(commands: Any) -> None:
         "Tell the story of one SMT message or TLS record, from the captures and events of a run.",
         """\
         Send queue, WQE, context, resync, records, frames, what became of them on the way, what was
-        sent again, and the completion, each with time and place: what the NICs and links saw.
+        sent again, and the completion, each with time and place: what the NICs and links saw; and
+        what SMT did in guests, from sendmsg to recvmsg, where the run has traces of theirs.
         A message is named by its id as its sender has it, a record by its number; that of a
         resync and of a completion only a NIC says that was captured while it ran.
 

@@ -4,9 +4,11 @@
 from collections.abc import Iterator
 from html import escape
 
-from nicmodel.explain.story import Moment, Story
+from nicmodel.explain.moment import Moment, Story
 
 COLOURS = {
+    "program": "#000000",
+    "kernel": "#8c564b",
     "send": "#1f77b4",
     "resend": "#9467bd",
     "resync": "#ff7f0e",
@@ -23,17 +25,19 @@ body { font: 14px sans-serif; margin: 2em; }
 table { border-collapse: collapse; }
 td, th { padding: 2px 10px; text-align: left; vertical-align: top; }
 td:first-child { text-align: right; font-family: monospace; }
+td:nth-child(2) { white-space: nowrap; }
 tr:target { background: #ffc; }
 circle { cursor: pointer; }
 """
 
 
 def text(story: Story) -> Iterator[str]:
-    """Lines: what it is about, then ms since its beginning, place, what happened."""
+    """Lines: what it is about, then ms since its beginning, place, what happened; notes."""
     yield story.title
     width = max(len(place) for place in story.places)
     for moment in story.moments:
         yield f"{_ms(story, moment):>12}  {moment.place:<{width}}  {moment.text}"
+    yield from story.notes
 
 
 def html(story: Story) -> str:
@@ -47,6 +51,7 @@ def html(story: Story) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{escape(story.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         f"<h1>{escape(story.title)}</h1>\n{_drawing(story)}\n"
+        f"{''.join(f'<p>{escape(note)}</p>' for note in story.notes)}"
         "<p>A point is a moment; point at it to read it, click it to find it in the table.</p>\n"
         f"<table>\n<tr><th>ms</th><th>where</th><th></th><th>what</th></tr>\n{rows}</table>\n"
         "</body>\n</html>\n"

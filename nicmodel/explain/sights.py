@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nicmodel.errors import UserError
+from nicmodel.explain import guests
+from nicmodel.explain.guests import GuestTrace
 from nicmodel.frame import Headers
 from nicmodel.offload.parse import parse
 from nicmodel.offload.smt.packet import DataPacket, find_data
@@ -69,22 +71,26 @@ class Left:
 
     sights: tuple[Sight, ...]
     events: tuple[dict[str, Any], ...]
+    traces: tuple[GuestTrace, ...] = ()
 
 
 def load(paths: Sequence[Path]) -> Left:
-    """Read captures and the events beside them; of a folder all that are in it.
+    """Read captures, and events and traces beside them; of a folder all that are in it.
 
     Raises UserError.
     """
     captures: dict[Path, None] = {}
     events: dict[Path, None] = {}
+    traces: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
             captures |= dict.fromkeys(sorted(path.rglob("*.pcapng")))
             events |= dict.fromkeys(sorted(path.rglob("*.jsonl")))
+            traces |= dict.fromkeys(sorted(path.rglob(f"*{guests.SUFFIX}")))
         else:
             captures[path] = None
             events |= dict.fromkeys(sorted(path.parent.glob("*.jsonl")))
+            traces |= dict.fromkeys(sorted(path.parent.glob(f"*{guests.SUFFIX}")))
     if not captures:
         where = ", ".join(map(str, paths))
         raise UserError(f"{where} has no capture; 'nicmodel up --capture' and tests make them")
@@ -95,6 +101,7 @@ def load(paths: Sequence[Path]) -> Left:
         tuple(
             sorted((one for path in events for one in _events(path)), key=lambda one: one["time"])
         ),
+        tuple(guests.load(path) for path in traces),
     )
 
 

@@ -7,11 +7,12 @@ between them.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from nicmodel.errors import UserError
+from nicmodel.explain.inside import Inside
+from nicmodel.explain.moment import Moment, Story
 from nicmodel.explain.sights import Left, Sight
 from nicmodel.offload.smt.packet import record_index
 from nicmodel.sanitizer.findings import number
@@ -29,29 +30,22 @@ LATEST = 10_000_000_000
 """A completion that comes later is another one's, ns."""
 
 _INDEX = 0xFFFF
-_RANKS = ("resync", "send", "resend", "complete", "lost", "arrive", "wrong", "whole", "control")
+_RANKS = (
+    "program",
+    "kernel",
+    "resync",
+    "send",
+    "resend",
+    "complete",
+    "lost",
+    "arrive",
+    "wrong",
+    "whole",
+    "control",
+)
 """Which of the moments at one time is told first."""
 
 _OF_ANSWER = (SmtType.GRANT, SmtType.RESEND)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What happened at ``place`` at ``time`` (ns since 1970). ``kind`` is for drawing."""
-
-    time: int
-    place: str
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """``title`` says which message or record it is about."""
-
-    title: str
-    moments: tuple[Moment, ...]
-    places: tuple[str, ...]
 
 
 Asked = Callable[[Sight], bool]
@@ -85,7 +79,11 @@ def of_message(left: Left, message: int, wanted: str = "") -> Story:
         f"{len(_distinct(sent))} packets"
     )
     found = [event for event in left.events if event.get("message") == message]
-    return _Teller(left, sent, asked, found).tell(title, controls)
+    arrived = _arrived(left, sent, asked)
+    inside = Inside(left.traces, message, sent, arrived, controls)
+    return _Teller(left, sent, arrived, found).tell(
+        title, controls, tuple(inside.moments()), tuple(inside.notes())
+    )
 
 
 def messages(left: Left) -> Iterator[str]:
@@ -128,7 +126,8 @@ def of_record(left: Left, record: int, wanted: str = "") -> Story:
     of_it = len(_distinct(sent))
     parts = "1 frame has" if of_it == 1 else f"{of_it} frames have"
     title = f"record {number(record)}, {name}: {parts} a part of it"
-    return _Teller(left, sent, lambda sight: sight.frame in frames, found).tell(title, [])
+    arrived = _arrived(left, sent, lambda sight: sight.frame in frames)
+    return _Teller(left, sent, arrived, found).tell(title)
 
 
 def _choose(left: Left, asked: Asked, what: str, wanted: str) -> tuple[str, list[Sight]]:
@@ -147,6 +146,12 @@ def _choose(left: Left, asked: Asked, what: str, wanted: str) -> tuple[str, list
         raise UserError(f"there are several {what}; say which one by --flow: {_list(fits)}")
     ((name, sights),) = fits.items()
     return name, sights
+
+
+def _arrived(left: Left, sent: Sequence[Sight], asked: Asked) -> list[Sight]:
+    """What has arrived anywhere of what was ``sent``."""
+    flow = sent[0].flow
+    return [one for one in left.sights if one.way is Way.IN and one.flow == flow and asked(one)]
 
 
 def _list(names: Iterable[str], most: int = 8) -> str:
@@ -173,25 +178,30 @@ def _identity(sight: Sight) -> object:
 
 
 class _Teller:
-    """Tells of what ``sent`` are the frames that left, in order; ``asked`` knows them elsewhere."""
+    """Tells of a message whose frames were ``sent``, in order, and have ``arrived`` elsewhere."""
 
     def __init__(
-        self, left: Left, sent: Sequence[Sight], asked: Asked, found: Iterable[dict[str, Any]]
+        self,
+        left: Left,
+        sent: Sequence[Sight],
+        arrived: Sequence[Sight],
+        found: Iterable[dict[str, Any]],
     ) -> None:
         self._left = left
         self._sent = sent
         self._nic = sent[0].nic
         self._found = found
-        flow = sent[0].flow
-        self._arrived = [
-            sight
-            for sight in left.sights
-            if sight.way is Way.IN and sight.flow == flow and asked(sight)
-        ]
+        self._arrived = arrived
         self._impaired = [one for one in left.events if one["event"] == "FrameImpaired"]
 
-    def tell(self, title: str, controls: Sequence[Sight]) -> Story:
-        moments = [*self._sends(), *self._engine(), *self._way()]
+    def tell(
+        self,
+        title: str,
+        controls: Sequence[Sight] = (),
+        inside: Sequence[Moment] = (),
+        notes: tuple[str, ...] = (),
+    ) -> Story:
+        moments = [*inside, *self._sends(), *self._engine(), *self._way()]
         for sight in controls:
             if sight.control is not None and sight.way is not Way.IN:
                 # what the sender itself asks for or permits is the answer
@@ -205,10 +215,16 @@ class _Teller:
             for event in self._found
             if event["nic"] == self._nic and event["severity"] == "finding"
         ]
-        places = [self._nic, *(sight.nic for sight in self._arrived)]
+        # as a message goes, from guest to guest
+        places = [moment.place for moment in inside[:1]] + [self._nic]
+        for nic in dict.fromkeys(sight.nic for sight in self._arrived):
+            places += [
+                moment.place for moment in moments if moment.place == _between(self._nic, nic)
+            ]
+            places.append(nic)
         places += [moment.place for moment in moments]
         moments.sort(key=lambda one: (one.time, _RANKS.index(one.kind)))
-        return Story(title, tuple(moments), tuple(dict.fromkeys(places)))
+        return Story(title, tuple(moments), tuple(dict.fromkeys(places)), notes)
 
     def _sends(self) -> Iterator[Moment]:
         before: set[object] = set()
@@ -292,7 +308,7 @@ class _Teller:
             for part in _bursts(lost, _lost_alike):
                 why = self._why(part[0], nic, ("lost", "corrupted", "overflowed", "cut"))
                 text = f"{_packets(part)} {_verb(part, 'do')} not arrive at {nic}{why}"
-                yield Moment(part[0].time, f"{self._nic} > {nic}", "lost", text)
+                yield Moment(part[0].time, _between(self._nic, nic), "lost", text)
         if not arrived:
             last = self._sent[-1]
             text = "no capture has any of it at its other end: nothing arrived, or nobody looked"
@@ -335,6 +351,10 @@ class _Teller:
             return ""
         event = min(near, key=lambda event: abs(event["time"] - one.time))
         return f": {event['deed']} by rule {event['rule']} of link {event['link']}"
+
+
+def _between(source: str, sink: str) -> str:
+    return f"{source} > {sink}"
 
 
 def _lost_alike(one: Sight) -> object:

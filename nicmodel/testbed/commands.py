@@ -22,6 +22,7 @@ from nicmodel.testbed import doctor as examination
 from nicmodel.testbed import foreign, kernel, lan, leftovers, runs
 from nicmodel.testbed.agent import Completed
 from nicmodel.testbed.errors import GuestError
+from nicmodel.testbed.guest_trace import traced
 from nicmodel.testbed.inputs import FLAGS, Inputs, load, matrix
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS
@@ -177,8 +178,9 @@ def _run_up(lab: Lab, args: argparse.Namespace, given: Inputs) -> None:
         print(f"capture: {values['file']}")
         if "keys" in values:
             print(KEYS_WARNING.format(values["keys"]), file=sys.stderr)
-    print("Ctrl-C ends it", flush=True)
-    _answer(lab)
+    with traced(net.guests, lab.folder):
+        print("Ctrl-C ends it", flush=True)
+        _answer(lab)
 
 
 def _answer(lab: Lab) -> None:

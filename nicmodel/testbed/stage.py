@@ -15,6 +15,7 @@ from nicmodel.errors import UserError
 from nicmodel.testbed import foreign, lan
 from nicmodel.testbed.agent import Completed, GuestProcess
 from nicmodel.testbed.errors import GuestDied, GuestError
+from nicmodel.testbed.guest_trace import traced
 from nicmodel.testbed.inputs import Inputs
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.lan import Lan
@@ -72,7 +73,8 @@ def play(lab: Lab, scenario: Scenario, inputs: Inputs) -> None:
         if scenario.record:
             for name in names:
                 net.model.control.record(name, lab.folder / f"{name}.hunt")
-        problems += _take(scenario, net)
+        with traced(net.guests, lab.folder):
+            problems += _take(scenario, net)
     finally:
         problems += _faults(net.guests)
         status = net.end()
