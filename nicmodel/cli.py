@@ -139,8 +139,12 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _hunt(args: argparse.Namespace) -> int:
+    if args.config is not None:
+        return _testbed("hunt")(args)
     from nicmodel.hunt.command import run  # noqa: PLC0415
 
+    if args.recording is None or args.scenario is not None:
+        raise UserError("name a recording, or scenarios to record by --config and --scenario")
     return run(args)
 
 
@@ -474,13 +478,17 @@ def _add_hunt(commands: Any) -> None:
           nicmodel hunt a.hunt --seeds 1000
           nicmodel hunt build/runs/test_echo            # all recordings of a run
           nicmodel hunt --replay a.shortest.hunt
+          nicmodel hunt --config mine.toml --scenario echo   # records it in guests first
         """,
     )
-    hunt.add_argument("recording", type=Path, metavar="RECORDING", help="a file, or a folder")
+    hunt.add_argument(
+        "recording", nargs="?", type=Path, metavar="RECORDING", help="a file, or a folder"
+    )
+    hunt.add_argument("--scenario", metavar="NAME", help="of the file --config; else all of them")
     hunt.add_argument("--seeds", type=_positive, default=1000, metavar="N", help="orders (1000)")
-    hunt.add_argument("--seed", type=int, default=1, metavar="N", help="what they are drawn from")
     hunt.add_argument("--replay", action="store_true", help="carry out the order in the file")
     _add_sanitizer(hunt)
+    _add_lab(hunt)
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commands of the testbed: ``up``, ``shell``, ``test`` and ``doctor``."""
+"""The commands of the testbed: ``up``, ``shell``, ``test``, ``hunt`` and ``doctor``."""
 
 import argparse
 import json
@@ -10,12 +10,15 @@ import socket
 import sys
 import termios
 import tty
+from dataclasses import replace
 from pathlib import Path
 from select import select
 from string import ascii_lowercase
 from typing import Any
 
+from nicmodel.entry import Entry
 from nicmodel.errors import UserError
+from nicmodel.hunt import command as search
 from nicmodel.sanitizer.options import of_flags
 from nicmodel.serve import KEYS_WARNING
 from nicmodel.testbed import doctor as examination
@@ -26,6 +29,8 @@ from nicmodel.testbed.guest_trace import traced
 from nicmodel.testbed.inputs import FLAGS, Inputs, load, matrix
 from nicmodel.testbed.lab import Lab, LabOptions
 from nicmodel.testbed.paths import BUILD, CHECKOUT, RESULTS
+from nicmodel.testbed.scenario import Scenario
+from nicmodel.testbed.stage import ScenarioFailed, play
 from nicmodel.topology import capture_values
 
 UP_FILE = BUILD / "up.json"
@@ -107,6 +112,45 @@ def test(args: argparse.Namespace) -> int:
         *(["-k", args.expression] if args.expression else []),
     ]
     return runs.one(command)
+
+
+def hunt(args: argparse.Namespace) -> int:
+    """Record the scenarios of a file in guests, then hunt in what was recorded."""
+    if args.recording is not None or args.replay:
+        raise UserError("say where to hunt: in a recording, or by --config in scenarios")
+    if matrix(args.config, {}) != [{}]:
+        raise UserError(
+            f"{args.config} has a [matrix]: run 'nicmodel test' with record = true in its "
+            "scenarios, then 'nicmodel hunt' on the results"
+        )
+    given = _inputs(args)
+    names = [one.name for one in given.scenarios]
+    if args.scenario is not None:
+        Entry(str(args.config), {"scenario": args.scenario}).known("scenario", names)
+        names = [args.scenario]
+    if not names:
+        raise UserError(f"{args.config} has no scenario; add [[scenario]]")
+    given.prepare()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Lab(_options(args, given)) as lab:
+        for one in given.scenarios:
+            if one.name in names:
+                print(f"recording {one.name} in guests, seed {lab.seed}", flush=True)
+                _record(lab.within(one.name), one, given)
+    args.recording = lab.folder
+    return search.run(args)
+
+
+def _record(lab: Lab, scenario: Scenario, given: Inputs) -> None:
+    try:
+        play(lab, replace(scenario, record=True), given)
+    except ScenarioFailed as error:
+        raise UserError(
+            f"scenario {scenario.name} fails already as it is: {'; '.join(str(error).splitlines())}"
+            f" (what was recorded: {lab.folder})"
+        ) from error
+    except GuestError as error:
+        raise UserError(f"{error}: look at {lab.folder}.") from error
 
 
 def doctor(args: argparse.Namespace) -> int:

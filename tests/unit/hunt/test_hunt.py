@@ -197,6 +197,20 @@ def test_a_folder_is_all_its_recordings(
     assert (status, "has no recording" in said) == (1, True)
 
 
+def test_in_a_folder_one_recording_may_have_no_choice(
+    driver: Driver, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = driver.context()
+    with driver.recorded(path.with_name("alone.hunt")):
+        driver.message(driver.sq(0), context, 3)
+    assert hunt(capsys, path.parent)[0] == 1
+    with driver.recorded(path):
+        correct(driver, Random(1), 2)
+    status, said = hunt(capsys, path.parent, "--seeds", "3")
+    assert status == 0
+    assert said.count("3 orders, and none is wrong") == 1
+
+
 def test_packets_and_their_orders(driver: Driver, path: Path) -> None:
     recording = shared_context(driver, path)
     packets = packets_of(recording)
