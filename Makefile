@@ -28,7 +28,7 @@ lint: setup ## ruff, mypy --strict, import-linter, shellcheck, C with -Werror
 	qemu-plugin/build.sh
 
 test: setup ## Tests that need no guest, in some minutes
-	$(PYTHON) -m pytest tests --ignore=tests/vm -q
+	$(PYTHON) -m pytest tests --ignore=tests/vm -q -n auto --dist loadfile
 
 vm-test: setup ## Boot guests and test the NIC in them; results in build/results
 	$(PYTHON) -m nicmodel test $(vm_options)

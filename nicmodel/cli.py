@@ -576,9 +576,9 @@ def _add_test(commands: Any) -> None:
     test.add_argument(
         "--jobs",
         type=_positive,
-        default=1,
         metavar="N",
-        help="so many runs of a matrix at a time, else the tests in so many parts (1)",
+        help="so many runs of a matrix at a time, else the tests in so many parts (of the whole "
+        "suite, as many as go well here; else 1)",
     )
 
 

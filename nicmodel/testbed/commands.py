@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -79,8 +80,15 @@ def shell(args: argparse.Namespace) -> int:
 def test(args: argparse.Namespace) -> int:
     """Run scenarios or the suite in guests; the exit status is 0, 1 or 4 (nothing could run)."""
     flags = _flags(args)
-    planned = runs.plan(matrix(args.config, flags), args.shard, args.jobs)
+    variants = matrix(args.config, flags)
+    jobs: int = args.jobs or (
+        # of a choice of tests, and of scenarios, which may be few, one at a time
+        1 if args.expression or args.config or args.shard != (1, 1) else runs.jobs_here()
+    )
+    planned = runs.plan(variants, args.shard, jobs)
     results: Path = (args.results or RESULTS).absolute()
+    if args.results is None:
+        shutil.rmtree(results, ignore_errors=True)
     if len(planned) != 1:
         # what is the same for all of them
         common = {name: value for name, value in flags.items() if value is not None}
@@ -88,7 +96,7 @@ def test(args: argparse.Namespace) -> int:
         common |= {"config": args.config and args.config.absolute()}
         command = [sys.executable, "-m", "nicmodel", "test", *runs.words(common)]
         command += ["-k", args.expression] if args.expression else []
-        return runs.many(planned, command, results, args.jobs)
+        return runs.many(planned, command, results, jobs)
     varied = dict(planned[0].flags)
     shard = varied.pop("shard", "1/1")
     given = load(args.config, flags | varied)

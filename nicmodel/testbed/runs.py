@@ -1,27 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs of the suite or of scenarios, each a process: one, the parts of one, or a matrix of them.
 
-Several runs end with a table; what each leaves lies in a folder of its name below the results.
+What each of several leaves lies in a folder of its name below the results. Beside these are their
+TAP and JUnit as one, and a table.
 """
 
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TextIO
 from xml.etree import ElementTree
 
 from nicmodel.testbed.paths import CHECKOUT
+from nicmodel.testbed.tap import Merged
 
 SKIPPED = 4
 INTERRUPTED = 130
-REPORT, TABLE, LOG = "vm.xml", "table.md", "log.txt"
+REPORT, TAP, TABLE, LOG = "vm.xml", "vm.tap", "table.md", "log.txt"
+
+MOST_JOBS = 4
+"""As many files of tests are long: more parts would only boot more guests."""
+_JOB_GIB = 4
+"""What the guests of one run take."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,13 @@ def plan(variants: Sequence[Mapping[str, Any]], shard: tuple[int, int], jobs: in
     return [Run(f"part-{one.replace('/', '-of-')}", {**flags, "shard": one}) for one in shards]
 
 
+def jobs_here() -> int:
+    """How many runs go well at a time on this machine: guests wait for each other half the time."""
+    cores = len(os.sched_getaffinity(0))
+    gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    return max(1, min(MOST_JOBS, cores, gib // _JOB_GIB))
+
+
 def one(command: Sequence[str]) -> int:
     """Run pytest on this terminal; return 0, 1 or 4.
 
@@ -80,13 +94,17 @@ def one(command: Sequence[str]) -> int:
 
 
 def many(runs: Sequence[Run], command: Sequence[str], results: Path, jobs: int) -> int:
-    """Run ``command`` for each of ``runs``, ``jobs`` at a time; print the table; return 0, 1 or 4.
+    """Run ``command`` for each of ``runs``, ``jobs`` at a time; return 0, 1 or 4.
+
+    On the terminal are one TAP stream, what pytest says of failures, and the table.
 
     :raises KeyboardInterrupt: it was interrupted
     """
     results.mkdir(parents=True, exist_ok=True)
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[subprocess.Popen[str]] = []
+    said: list[str] = []
     ended = Event()
+    tap = Merged(results / TAP)
 
     def carry_out(run: Run) -> Verdict | None:
         if ended.is_set():
@@ -94,27 +112,35 @@ def many(runs: Sequence[Run], command: Sequence[str], results: Path, jobs: int) 
         folder = results / run.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / REPORT).unlink(missing_ok=True)
-        print(f"# {run.name}: {folder / LOG}", flush=True)
         began = time.monotonic()
         whole = [*command, *words(run.flags), f"--results={folder}"]
-        with (folder / LOG).open("wb") as log:
-            child = subprocess.Popen(
+        with (
+            (folder / LOG).open("w", buffering=1) as log,
+            subprocess.Popen(
                 whole,
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-            )
+                text=True,
+                errors="replace",
+            ) as child,
+        ):
             children.append(child)
+            assert child.stdout is not None
+            sections = tap.take(run.name, _kept(child.stdout, log))
             status = child.wait()
         if status == INTERRUPTED:
             ended.set()
-        found = _verdict(run, status, folder, time.monotonic() - began)
-        print(f"# {run.name}: {found.word}", flush=True)
-        return found
+        if status not in (0, SKIPPED):
+            said.append(f"{run.name}: exit status {status}, {folder / LOG}\n" + "\n".join(sections))
+        return _verdict(run, status, folder, time.monotonic() - began)
 
     with _handed_on(children), ThreadPoolExecutor(jobs) as threads:
         verdicts = [one for one in threads.map(carry_out, runs) if one is not None]
+    tap.end()
+    _merge(results, verdicts)
+    print("".join(f"\n{text}\n" for text in said), end="")
     table = "\n".join(_table(verdicts)) + "\n"
     (results / TABLE).write_text(table)
     print(table, end="", flush=True)
@@ -128,6 +154,25 @@ def words(flags: Mapping[str, Any]) -> list[str]:
     """Return ``flags`` as a command line has them; what is None is left out."""
     given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
     return [f"--{name}={value}" for name, value in given.items()]
+
+
+def _kept(lines: Iterable[str], log: TextIO) -> Iterator[str]:
+    """Yield ``lines``, each written to ``log`` before."""
+    for line in lines:
+        log.write(line)
+        yield line
+
+
+def _merge(results: Path, verdicts: Sequence[Verdict]) -> None:
+    """One JUnit report of those of the runs, each a suite of its name."""
+    root = ElementTree.Element("testsuites")
+    for one in verdicts:
+        report = results / one.run.name / REPORT
+        if report.exists():
+            for suite in ElementTree.parse(report).getroot():
+                suite.set("name", one.run.name)
+                root.append(suite)
+    ElementTree.ElementTree(root).write(results / REPORT, "utf-8", xml_declaration=True)
 
 
 def _name(number: int, flags: Mapping[str, Any]) -> str:
@@ -165,7 +210,7 @@ def _table(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 @contextmanager
-def _handed_on(children: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
+def _handed_on(children: Sequence["subprocess.Popen[Any]"]) -> Iterator[None]:
     """Meanwhile Ctrl-C is the children's, who clean up, and SIGTERM is handed on to them."""
 
     def hand_on(_number: int, _frame: object) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -31,6 +32,14 @@ if wait:
     except KeyboardInterrupt:
         sys.exit(130)
 word, results = flags["word"], flags["results"]
+print("TAP version 13")
+print("# seed 7")
+print("1..2", flush=True)
+print("ok 1 - first # 1.0 s")
+print("not ok 2 - second" if word == "bad" else "ok 2 - second # SKIP no reason")
+if word == "bad":
+    print("  ---\\n  message: |\\n    ok 1 - no result\\n  ...")
+    print("==== FAILURES ====\\nwhy it failed")
 counts = {"ok": "failures='0' skipped='0'", "bad": "failures='1' skipped='0'",
           "lacks": "failures='0' skipped='1'", "none": ""}[word]
 if counts:
@@ -89,6 +98,55 @@ def test_the_table(tmp_path: Path, command: list[str], capsys: pytest.CaptureFix
         ["lacks", "skipped", "0", "0", "1"],
         ["none", "FAILED", "0", "0", "0"],
     ]
+
+
+def test_one_tap_and_one_report_of_all(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    many([Run(word, {"word": word}) for word in ("ok", "bad", "none")], command, tmp_path, 3)
+    tap = (tmp_path / "vm.tap").read_text()
+    out = capsys.readouterr().out
+    head, _, tail = out.partition(tap)
+    assert not head
+    assert tap.startswith("TAP version 13\n")
+    assert tap.endswith("\n1..6\n")
+    results = re.findall(r"^(ok|not ok) (\d+) - (.*)", tap, re.M)
+    assert [int(number) for _, number, _ in results] == [*range(1, 7)]
+    assert sorted(f"{verdict} {name}" for verdict, _, name in results) == [
+        *("not ok second # bad", "ok first # 1.0 s, bad", "ok first # 1.0 s, none"),
+        *("ok first # 1.0 s, ok", "ok second # SKIP no reason, none"),
+        "ok second # SKIP no reason, ok",
+    ]
+    assert re.search(
+        r"^not ok \d - second # bad\n  ---\n  message: \|\n    ok 1 - no result\n  \.\.\.\n",
+        tap,
+        re.M,
+    )
+    assert "# bad: seed 7\n" in tap
+    assert "why it failed" not in tap
+    assert "why it failed" in tail
+    suites = ElementTree.parse(tmp_path / "vm.xml").getroot()
+    assert [(suite.get("name"), suite.get("failures")) for suite in suites] == [
+        ("ok", "0"),
+        ("bad", "1"),
+    ]
+
+
+def test_parts_by_default_only_of_the_whole_suite(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def note(runs: list[Run], _command: list[str], _results: Path, _jobs: int) -> int:
+        seen.append(len(runs))
+        return 0
+
+    monkeypatch.setattr("nicmodel.testbed.runs.jobs_here", lambda: 3)
+    monkeypatch.setattr("nicmodel.testbed.runs.many", note)
+    monkeypatch.setattr("nicmodel.testbed.runs.one", lambda _command: note([], [], tmp_path, 1))
+    for words in ("", "--jobs 2", "--jobs 1", "-k ping", "-k ping --jobs 2", "--shard 1/2"):
+        assert cli.main(["test", "--results", str(tmp_path), *words.split()]) == 0
+    assert seen == [3, 2, 0, 0, 2, 0]
 
 
 def test_a_report_of_an_earlier_run_does_not_count(tmp_path: Path, command: list[str]) -> None:

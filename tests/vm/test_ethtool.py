@@ -144,22 +144,25 @@ def test_self_test_fails_without_a_link(pair: Pair) -> None:
 def test_coalescing_reaches_the_completion_queues(pair: Pair) -> None:
     """An answer is noticed when the period of the receive queue is over, not before."""
 
-    def usual(period: str) -> float:
-        _ethtool(pair.a, "-C", "rx-usecs", period, "rx-frames", "200")
+    def answers(period: str, count: int) -> list[float]:
+        # an event of a send completion has the driver look at the receive queue too
+        both = ("tx-usecs", period, "tx-frames", "200")
+        _ethtool(pair.a, "-C", "rx-usecs", period, "rx-frames", "200", *both)
         assert _field(_ethtool(pair.a, "-c"), "rx-usecs") == period
         pair.connected()
-        said = pair.a.run(f"ping -c 5 -i 0.2 -w 20 {pair.v4(pair.b)}", timeout=30).stdout
-        # any other frame begins a period too, so a single answer may be early
-        return statistics.median(float(t) for t in re.findall(r"time=([\d.]+) ms", said))
+        said = pair.a.run(f"ping -c {count} -i 0.1 -w 20 {pair.v4(pair.b)}", timeout=30).stdout
+        return [float(t) for t in re.findall(r"time=([\d.]+) ms", said)]
 
     # switching it off brings the usual period, whatever else is asked for
     _ethtool(pair.a, "-C", "adaptive-rx", "off", "adaptive-tx", "off")
     try:
-        lazy, eager = usual("4000"), usual("0")
-        assert lazy >= 3.9
-        assert eager < lazy
+        # any other frame begins a period too, so a single answer may be early
+        assert statistics.median(answers("4000", 5)) >= 3.9
+        # a busy machine makes most of them late
+        assert min(answers("0", 30)) < 3.9
     finally:
-        _ethtool(pair.a, "-C", "rx-usecs", "8", "rx-frames", "256")
+        sends = ("tx-usecs", "16", "tx-frames", "32")
+        _ethtool(pair.a, "-C", "rx-usecs", "8", "rx-frames", "256", *sends)
         _ethtool(pair.a, "-C", "adaptive-rx", "on", "adaptive-tx", "on")
 
 

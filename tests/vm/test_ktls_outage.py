@@ -195,7 +195,7 @@ def test_a_socket_goes_on_in_software(erring_ktls_pair: Pair, go: str, come: str
 
     Its own counters do not tell: for them the socket stays one of the device.
     """
-    pair, octets = erring_ktls_pair, 8 * MEBI
+    pair, octets = erring_ktls_pair, 32 * MEBI
     before = tls_stat(pair.a)
     with (
         nothing_in_clear(pair, octets),
@@ -208,6 +208,7 @@ def test_a_socket_goes_on_in_software(erring_ktls_pair: Pair, go: str, come: str
         pair.a.run(come, timeout=60)
         pair.a.wait_until(f"test -e /sys/class/net/{IFACE}", timeout=30)
         pair.restore(pair.a)
+        pair.model.control.link(pair.b.name).clear()
         complete(ends, octets)
         since = moved(gone, tls_counters(pair.a))
         assert "TlsTxSw" not in moved(before, tls_stat(pair.a))
