@@ -125,16 +125,16 @@ class Context:
         self._note(self.ended, self.number)
 
     def done(self, records: Sequence[Record]) -> None:
-        """Records that have ended."""
-        self.number = next_number(records[-1].number)
-        if self.flow is None or self.first_sn is None or self.quiet:
-            self.ended += sum(record.octets for record in records)
-            return
-        starts = {}
-        for record in records:
-            self.ended += record.octets
-            starts[self.first_sn + self.ended & MASK] = next_number(record.number)
-        self.flow.note_all(starts)
+        """Records that have ended in one run of the stream."""
+        first, last = records[0], records[-1]
+        before = self.ended + first.octets - first.end  # what ``end`` counts from
+        self.ended = before + last.end
+        self.number = next_number(last.number)
+        if self.flow is not None and self.first_sn is not None and not self.quiet:
+            sn = self.first_sn + before
+            self.flow.note_all(
+                {sn + record.end & MASK: next_number(record.number) for record in records}
+            )
 
     def ahead(self, record: Record) -> None:
         """Of the record in progress the length is known."""

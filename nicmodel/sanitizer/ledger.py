@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nicmodel.offload.tls.record import Buffer
+from nicmodel.offload.tls.record import TAG, Buffer
 from nicmodel.offload.tls.stream import Record
 
 RECORDS = 1 << 16
@@ -106,6 +106,11 @@ class Ranges:
         return sum(last - first + 1 for first, last in zip(self._first, self._last, strict=True))
 
 
+_TAGGED = 0x80
+_FIRST = tuple(bytes((number,)) for number in range(2 * _TAGGED))
+"""First bytes of packed briefs: length of the AAD, and whether there is a tag."""
+
+
 class _Brief(NamedTuple):
     """What is remembered of a record: ``begin`` is of its ciphertext, all of it if it is short."""
 
@@ -116,19 +121,21 @@ class _Brief(NamedTuple):
     @classmethod
     def of(cls, packed: bytes) -> "_Brief":
         """Undo ``_pack``."""
-        tag_at = 2 + packed[0]
-        aad_at = tag_at + packed[1]
-        return cls(packed[aad_at:], packed[tag_at:aad_at] or None, packed[2:tag_at])
+        tagged, length = divmod(packed[0], _TAGGED)
+        aad_at = 1 + TAG * tagged
+        begin_at = aad_at + length
+        return cls(packed[aad_at:begin_at], packed[1:aad_at] or None, packed[begin_at:])
 
 
 def _pack(record: Record) -> bytes:
     """A ``_Brief`` as one object: of those with others in them Python would collect garbage."""
-    pieces, tag = record.ciphertext, record.tag or b""
-    begin: Buffer = pieces[0] if pieces else b""
+    aad, tag, pieces = record.aad, record.tag, record.ciphertext
+    begin: Buffer = pieces[0][:BEGINNING] if pieces else b""
     if len(begin) < BEGINNING and len(pieces) > 1:
-        begin = b"".join(pieces)
-    begin = begin[:BEGINNING]
-    return b"".join((bytes((len(begin), len(tag))), begin, tag, record.aad))
+        begin = b"".join(pieces)[:BEGINNING]
+    if tag is None:
+        return b"".join((_FIRST[len(aad)], aad, begin))
+    return b"".join((_FIRST[_TAGGED + len(aad)], tag, aad, begin))
 
 
 @dataclass(slots=True, eq=False)
