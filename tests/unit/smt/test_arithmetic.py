@@ -141,3 +141,8 @@ def test_a_number_is_taken_once(ask: Ask, numbers: list[int]) -> None:
 def test_a_number_is_not_mistaken_for_one_a_window_before(ask: Ask) -> None:
     taken = ask(["clear", "take 0", "take 1", f"take {WINDOW + 1}", f"take {WINDOW}"])[1:]
     assert taken == [[0, 1]] * 4
+
+
+def test_the_window_ends_where_it_ends(ask: Ask) -> None:
+    taken = ask(["clear", *(f"take {number}" for number in (WINDOW + 9, 10, 10, 9, 8, 7))])[1:]
+    assert taken == [[0, 1], [0, 1], [1, 0], [1, 0], [1, 0], [1, 0]]
