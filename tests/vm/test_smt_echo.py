@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.vm import Vm
 from tests.oracles import smt, smt_grants
 from tests.oracles.capture import Follower
@@ -165,21 +166,29 @@ def test_other_ways_of_talking(smt_pair: SmtPair, way: str) -> None:
     )
 
 
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("secure", "concurrency", "number"),
     [
-        (False, 200, 2000),
-        (True, 1, 200),
-        (True, 20, 1000),
-        (True, 200, 2000),
+        (False, 200, 5000),
+        (True, 1, 1000),
+        (True, 10, 10_000),
+        (True, 50, 34_000),
+        (True, 200, 50_000),
     ],
 )
 def test_many_small_messages(
-    smt_pair: SmtPair, secure: bool, concurrency: int, number: int
+    smt_pair: SmtPair, first_lab: Lab, secure: bool, concurrency: int, number: int
 ) -> None:
-    """5200 are what there is time for; ``make soak`` has 100,000 and more."""
-    answer = smt_pair.talk((64, concurrency, number), secure=secure, timeout=150)
+    """They are 100,000 on the first kernel, and 5000 on others; acks end nearly all."""
+    if smt_pair.pair.lab is not first_lab:
+        number //= 20
+    with smt_pair.counting(smt_pair.b) as moved:
+        answer = smt_pair.talk((64, concurrency, number), secure=secure, timeout=400)
     assert answer.errors == {}
+    assert moved["rx_messages"] == moved["tx_messages"] == number
+    # of the last ones the server may ask a client that is gone, or go itself
+    assert moved.get("call_icmp", 0) + moved.get("call_aborts", 0) < 20
 
 
 def test_large_messages_do_not_hold_up_small_ones(smt_pair: SmtPair) -> None:
