@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How a message is cut: arithmetic alone, built in user space too (tests/unit/test_smt_kmod.py).
+ * How a message is cut: arithmetic alone, built in user space too (tests/unit/smt/).
  *
  * message -> segments (one TSO skb each; with keys one TLS record each) -> packets. Behind the
  * header each packet begins with a framing header. With keys the stream of a segment is

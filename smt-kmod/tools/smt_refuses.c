@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * smt_refuses ADDRESS PORT: every call with wrong arguments must return the errno that
- * <linux/smt.h> documents, and change nothing. ADDRESS is local. Says what was otherwise, one line
+ * <linux/smt.h> documents, and change nothing; what is aborted is over. ADDRESS is local. Says what was otherwise, one line
  * each, and ends with how many calls were tried; 0 if all were refused as documented.
  */
 #include <arpa/inet.h>
@@ -209,6 +209,44 @@ static void options(void)
 	close(fd);
 }
 
+/* RPCs that are aborted are over, and only those. */
+static void aborting(void)
+{
+	struct smt_abort loud = { .cookie = 7, .error = ECANCELED }, silent = { .cookie = 8 };
+	struct smt_abort served = {};
+	struct smt_rpc rpc = { .cookie = 7 };
+	int client = fresh(), server = fresh();
+	struct sockaddr_in peer;
+	struct smt_info info;
+	socklen_t size = sizeof(info);
+	char room[64];
+
+#define ABORT(fd, what) setsockopt(fd, SOL_SMT, SMT_ABORT, &(what), sizeof(what))
+	GOOD(bind(server, (struct sockaddr *)&own, sizeof(own)));
+	GOOD(smt_send(client, text, 1, &own, &rpc, 0));
+	rpc.cookie = 8;
+	GOOD(smt_send(client, text, 1, &own, &rpc, 0));
+	REFUSED(recv(client, room, sizeof(room), MSG_DONTWAIT), EAGAIN);
+	GOOD(ABORT(client, loud));
+	REFUSED(recv(client, room, sizeof(room), MSG_DONTWAIT), ECANCELED);
+	REFUSED(ABORT(client, loud), ENOENT);
+	GOOD(ABORT(client, silent));
+	REFUSED(recv(client, room, sizeof(room), MSG_DONTWAIT), EAGAIN);
+	REFUSED(ABORT(client, silent), ENOENT);
+	GOOD(getsockopt(client, SOL_SMT, SMT_INFO, &info, &size));
+	if (info.client_rpcs || info.ready) {
+		wrong++;
+		printf("an aborted call has left something behind\n");
+	}
+	GOOD(smt_receive(server, room, sizeof(room), &peer, &rpc, 0));
+	served.id = rpc.id;
+	GOOD(ABORT(server, served));
+	rpc = (struct smt_rpc){ .id = served.id };
+	REFUSED(smt_send(server, text, 1, &peer, &rpc, 0), ENOENT);
+	close(client);
+	close(server);
+}
+
 static void keys(void)
 {
 	struct smt_crypto_info_aes_gcm_128 info = random_key(&own), bad;
@@ -267,6 +305,7 @@ int main(int argc, char **argv)
 	sending();
 	receiving();
 	options();
+	aborting();
 	keys();
 	printf("%u calls\n", tried);
 	return wrong ? 1 : 0;

@@ -66,6 +66,10 @@ def look(frames: Iterable[Captured], server: int) -> Grants:
             length, unscheduled, _, offset = words[:4]
             message = requests.setdefault((sport, sender_id), _Message(length, unscheduled))
             size = int.from_bytes(frame[16:18], "big") - 20 - HEADER - FRAMING
+            # a segment goes whole as soon as its first byte may
+            begin = int.from_bytes(frame[48:50] + frame[52:54], "big")
+            if begin and begin >= message.granted:
+                found.wrong.append(f"data of {begin}, granted are {message.granted}")
             if offset not in message.parts:
                 message.parts.add(offset)
                 message.came += size

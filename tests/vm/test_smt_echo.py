@@ -20,7 +20,7 @@ from nicmodel.testbed.vm import Vm
 from tests.oracles import smt, smt_grants
 from tests.oracles.capture import Follower
 from tests.vm.conftest import PairMaker
-from tests.vm.smt import PEER, SmtPair
+from tests.vm.smt import PEER, TIMERS, SmtPair
 from tests.vm.traffic import IFACE
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(240)]
@@ -210,9 +210,10 @@ def test_no_more_is_granted_than_may_come(smt_pair: SmtPair) -> None:
     The receiver's NIC has seen both, what it grants and what comes.
     """
     wire = Follower(smt_pair.pair.captures[1])
-    loads = ((500_000, 10, 30), (150, 1, 20), (2000, 1, 20))
+    loads = ((500_000, 10, 30), (100_000, 1, 10), (150, 1, 20), (2000, 1, 20))
     with smt_pair.server(smt_pair.b) as server:
-        smt_pair.ask(smt_pair.a, f"{smt_pair.v4(smt_pair.b)}:{server.port}", *loads, timeout=90)
+        address = f"{smt_pair.v4(smt_pair.b)}:{server.port}"
+        answer = smt_pair.ask(smt_pair.a, address, *loads, timeout=90)
     total = sum(size * number for size, _, number in loads)
     frames = wire.collect(
         lambda one: True, lambda seen: smt_grants.look(seen, server.port).octets == total
@@ -226,6 +227,9 @@ def test_no_more_is_granted_than_may_come(smt_pair: SmtPair) -> None:
     assert found.unscheduled[150] - {6} == {7}
     assert found.unscheduled[2000] == {6}
     assert found.unscheduled[500_000] - {6} == {4}
+    # there are more messages than have grants at a time: those with the least to come are first
+    longest, shorter = (load["us"] for load in answer.loads[:2])
+    assert shorter["p50"] < longest["p50"] / 3
 
 
 def test_server_that_does_not_read(smt_pair: SmtPair) -> None:
@@ -251,6 +255,43 @@ def test_server_that_does_not_read(smt_pair: SmtPair) -> None:
     assert server.ended["served"] == 120 == moved["rx_messages"]
     # there were 208 KiB of memory, and a message may begin as long as it is not used up
     assert 5 < held < 40
+
+
+def test_server_that_thinks_for_long(smt_pair: SmtPair) -> None:
+    """It says that it is busy, and its client asks on where it would give up after 6 questions."""
+    a, b = smt_pair.a, smt_pair.b
+    with ExitStack() as stack:
+        a.run("sysctl -qw net.smt.timeout_resends=3")
+        stack.callback(a.run, f"sysctl -qw {TIMERS}")
+        server = stack.enter_context(smt_pair.server(b))
+        b.run("pkill -STOP smt_echo")
+        stack.callback(b.run, "pkill -CONT smt_echo", check=False)
+        before = smt_pair.stats(a)
+        client = a.start(f"/tmp/smt_echo {smt_pair.v4(b)}:{server.port} --load 64:1:1 --timeout 60")
+        smt_pair.wait_for(a, "rx_busy", before["rx_busy"] + 8)
+        b.run("pkill -CONT smt_echo")
+        assert json.loads(client.wait(60, check=False).stdout)["errors"] == {}
+
+
+def test_namespaces_have_ports_and_counters_of_their_own(smt_pair: SmtPair) -> None:
+    """One goes in the end, and the kernel would warn of what it leaves behind."""
+    a = smt_pair.a
+    with ExitStack() as stack:
+        a.run("ip netns add other && ip -n other link set lo up")
+        stack.callback(a.run, "ip netns del other")
+        server = stack.enter_context(smt_pair.server(a))
+        ours = stack.enter_context(smt_pair.counting(a))
+        inside = "exec ip netns exec other"
+        other = a.start(f"{inside} /tmp/smt_echo serve {server.port} >/tmp/serve.other")
+        stack.callback(other.wait, 20, check=False)
+        stack.callback(other.kill, "TERM")
+        a.wait_until("grep -q ready /tmp/serve.other", timeout=20)
+        said = a.run(f"{inside} /tmp/smt_echo 127.0.0.1:{server.port} --load 5000:4:40")
+        assert json.loads(said.stdout)["errors"] == {}
+        counted = a.run(f"{inside} grep -x 'rx_messages 80' /proc/net/smt", check=False)
+        assert counted.status == 0
+    assert ours == {}
+    assert server.ended["served"] == 0
 
 
 def test_both_directions_and_two_sockets_at_once(smt_pair: SmtPair) -> None:

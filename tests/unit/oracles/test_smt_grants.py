@@ -44,10 +44,15 @@ def test_a_grant_is_never_lowered_nor_beyond_the_message() -> None:
         assert look([data(0, 1000), grant(offset)]).wrong != []
 
 
+def test_a_segment_begins_before_what_is_granted_ends() -> None:
+    assert look([data(0, 1420), data(8400, 1420), grant(15_000), data(14_999, 1420)]).wrong == []
+    assert look([data(0, 1420), data(10_000, 1420)]).wrong != []
+
+
 def test_priorities_of_data_without_grants_and_of_the_others() -> None:
     ack = ip(END, common(END, NEED_ACK, 2))
     scheduled = data(10_000, 1420, tos=0x20)
-    found = look([data(0, 1420), scheduled, grant(20_000), Captured(0, False, ack)])
+    found = look([data(0, 1420), grant(20_000), scheduled, Captured(0, False, ack)])
     assert found.unscheduled == {LENGTH: {6}}
     assert found.control == {7, 0}
 
