@@ -15,12 +15,11 @@ from typing import Any
 from nicmodel.command.caps import CONNECTX6DX, PROFILES
 from nicmodel.entry import Entry, check_known
 from nicmodel.errors import UserError
-from nicmodel.testbed import driver, foreign, kernel
+from nicmodel.testbed import driver, foreign, kernel, smt
 from nicmodel.testbed.foreign import Module, Programs
-from nicmodel.testbed.paths import CHECKOUT
 from nicmodel.testbed.scenario import Scenario, scenario
 
-OWN_MODULE = CHECKOUT / "smt-kmod"
+OWN_MODULE = smt.SOURCE
 """The module that is built where a user names none."""
 
 FLAGS = ("kernel", "driver", "driver_patch", "smt_kmod", "smt_cflags", "nic", "seed")
@@ -54,14 +53,18 @@ class Inputs:
     def prepare(self) -> None:
         """Build what was named, so that a mistake in it is seen before any guest boots.
 
+        Without scenarios the suite here is what runs, with a module that it knows.
+
         :raises UserError: it does not build, or a patch does not apply
         """
         if self.kernel is None and self.nic_driver == driver.STOCK and self.module is None:
             return
         chosen = kernel.find(self.kernel or kernel.DEFAULT)
         driver.find(chosen, self.nic_driver)
-        if self.module is not None:
+        if self.module is not None and self.scenarios:
             foreign.build(self.module, chosen)
+        elif self.module is not None:
+            smt.under_test(self.module, chosen)
 
 
 def load(path: Path | None, flags: Mapping[str, Any]) -> Inputs:

@@ -27,6 +27,7 @@ from nicmodel.testbed import accel, driver, hypervisor, image, kernel, leftovers
 from nicmodel.testbed.accel import Acceleration, Choice
 from nicmodel.testbed.domain import Boot, VmSpec, domain_xml
 from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed.foreign import Module
 from nicmodel.testbed.hostnet import HostNetwork
 from nicmodel.testbed.model import ModelProcess
 from nicmodel.testbed.paths import RUNS, cache_root
@@ -46,6 +47,8 @@ class LabOptions:
     nic_driver: driver.Choice = driver.STOCK
     nic: str = CONNECTX6DX.name
     """Profile of the NICs."""
+    module: Module | None = None
+    """Of the user; it is for whoever runs something in guests to load it."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """More that is written down with what ran."""
     folder: Path | None = None

@@ -72,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         kernel=given.kernel or kernel.DEFAULT,
         nic_driver=given.nic_driver,
         nic=given.nic,
+        module=given.module,
         facts=given.facts(),
         folder=config.getoption("--run-folder"),
         seed=LabOptions().seed if given.seed is None else given.seed,
@@ -143,6 +144,8 @@ class TapReporter:
         self._write("TAP version 13")
         words = self._config.stash[OPTIONS].nic_driver.words
         self._write(f"# seed {seed}, kernel {' and '.join(kernels)}, driver {words}")
+        for fact, value in self._config.stash[INPUTS].facts().items():
+            self._write(f"# {fact}: {value}")
         self._write(f"1..{len(session.items)}")
 
     @pytest.hookimpl(tryfirst=True)

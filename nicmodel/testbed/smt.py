@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nicmodel.errors import UserError
-from nicmodel.testbed import kbuild, kernel
+from nicmodel.testbed import foreign, kbuild, kernel
 from nicmodel.testbed.errors import Unavailable
+from nicmodel.testbed.foreign import Module
 from nicmodel.testbed.kernel import Kernel
 from nicmodel.testbed.paths import BUILD, CHECKOUT, cached
 
@@ -54,9 +55,28 @@ def build(chosen: Kernel) -> Path:
     return cached("smt-kmod", hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16], make)
 
 
+def under_test(module: Module | None, chosen: Kernel) -> Path:
+    """Return the folder with the ``.ko`` files that tests of SMT load: of ``module``, or ours.
+
+    :raises UserError: it does not build, or is another one than ``smt``
+    """
+    if module is None:
+        return build(chosen)
+    files = foreign.build(module, chosen)
+    names = [path.name for path in files]
+    if f"{MODULES[-1]}.ko" not in names:
+        raise UserError(
+            f"module {module.folder.name} makes {' and '.join(names)}: the tests here know the "
+            f"sockets of {MODULES[-1]}.ko alone, for another write scenarios as in the README"
+        )
+    return files[0].parent
+
+
 def load(vm: "Vm", built: Path) -> None:
     """Load the modules of folder ``built`` into a guest."""
     for name in MODULES:
+        if not (built / f"{name}.ko").exists():
+            continue  # somebody's smt may do without
         vm.write_file(f"/tmp/{name}.ko", (built / f"{name}.ko").read_bytes())
         vm.run(f"grep -q '^{name} ' /proc/modules || insmod /tmp/{name}.ko")
 

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,9 @@ from nicmodel.testbed import kernel
 from nicmodel.testbed.paths import CHECKOUT
 
 
-def run(folder: Path, suite: str, chosen: str = "linux-image-amd64") -> tuple[int, str, str]:
+def run(
+    folder: Path, suite: str, chosen: str = "linux-image-amd64", flags: Sequence[str] = ()
+) -> tuple[int, str, str]:
     """Return exit status, terminal and TAP file of ``suite`` on ``chosen``; "": on the default."""
     (folder / "test_it.py").write_text("import pytest\n" + suite)
     done = subprocess.run(
@@ -19,6 +22,7 @@ def run(folder: Path, suite: str, chosen: str = "linux-image-amd64") -> tuple[in
             *("-c", "/dev/null", "--rootdir", str(folder), "-p", "no:cacheprovider"),
             *(str(folder), "--seed", "7", "--tap-file", str(folder / "out/vm.tap")),
             *("--junit-xml", str(folder / "out/vm.xml"), "--kernel", chosen),
+            *flags,
         ],
         cwd=CHECKOUT,
         capture_output=True,
@@ -50,6 +54,21 @@ def test_passed(tmp_path: Path) -> None:
     suite = ElementTree.parse(tmp_path / "out/vm.xml").getroot().find("testsuite")
     assert suite is not None
     assert suite.get("tests") == "2"
+
+
+def test_a_module_of_the_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/smt.c").write_text("int one;\n")
+    flags = ["--smt-kmod", str(tmp_path / "mine")]
+    _, _, tap = run(tmp_path, "def test_a(): pass\n", flags=flags)
+    before = tap.splitlines()[2:4]
+    assert before[0] == f"# module: {tmp_path}/mine"
+    (tmp_path / "mine/smt.c").write_text("int other;\n")
+    _, _, tap = run(tmp_path, "def test_a(): pass\n", flags=flags)
+    after = tap.splitlines()[2:4]
+    assert after[0] == before[0]
+    assert after[1].startswith("# module content: ")
+    assert after[1] != before[1]
 
 
 def test_a_second_series_is_named_if_there_is_one(tmp_path: Path) -> None:

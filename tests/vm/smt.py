@@ -18,8 +18,6 @@ from nicmodel.testbed.vm import Vm
 from tests.oracles import smt
 from tests.vm.pair import Pair
 
-SMT = Path(__file__).parents[2] / "smt-kmod"
-TOOLS = SMT / "tools"
 PEER = "eth1"
 """The e1000e of each guest, in a network of its own."""
 
@@ -45,18 +43,20 @@ _PORTS = count(4000)
 Stats = dict[str, int]
 
 
-def tools() -> Path:
-    """Return the folder with ``smt_echo`` and ``smt_keys``; host and guests have one C library."""
-    sources = [*TOOLS.glob("*.[ch]"), TOOLS / "Makefile", *SMT.glob("include/**/*.h")]
+def tools(module: Path = kmod.SOURCE) -> Path:
+    """Return the folder with the programs of a module, else ours; host and guests have one libc."""
+    root = module if (module / "tools" / "Makefile").exists() else kmod.SOURCE
+    place = root / "tools"
+    sources = [*place.glob("*.[ch]"), place / "Makefile", *root.glob("include/**/*.h")]
 
     def make(folder: Path) -> None:
-        _make("the programs of SMT", ["make", "-C", str(TOOLS), f"O={folder}"])
+        _make("the programs of SMT", ["make", "-C", str(place), f"O={folder}"])
 
-    return cached("programs", f"smt-{_digest(sources)}", make)
+    return cached("programs", f"smt-{_digest(root, sources)}", make)
 
 
-def _digest(paths: Sequence[Path]) -> str:
-    texts = (str(path.relative_to(SMT)).encode() + path.read_bytes() for path in sorted(paths))
+def _digest(root: Path, paths: Sequence[Path]) -> str:
+    texts = (str(path.relative_to(root)).encode() + path.read_bytes() for path in sorted(paths))
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
@@ -108,12 +108,18 @@ class SmtPair:
     def b(self) -> Vm:
         return self.pair.b
 
+    @property
+    def tools(self) -> Path:
+        """Programs for the module under test."""
+        module = self.pair.lab.options.module
+        return tools(kmod.SOURCE if module is None else module.folder)
+
     def load(self, vm: Vm) -> None:
         """Load the module, and bring the programs to a guest that has not got them."""
         if vm.run("test -x /tmp/smt_keys", check=False).status:
             for name in ("smt_echo", "smt_keys", "smt_refuses"):
-                vm.write_file(f"/tmp/{name}", (tools() / name).read_bytes(), mode=0o755)
-        kmod.load(vm, kmod.build(self.pair.lab.kernel))
+                vm.write_file(f"/tmp/{name}", (self.tools / name).read_bytes(), mode=0o755)
+        kmod.load(vm, kmod.under_test(self.pair.lab.options.module, self.pair.lab.kernel))
         vm.run(f"sysctl -qw {TIMERS}")
 
     def peer_network(self) -> None:
@@ -143,7 +149,7 @@ class SmtPair:
     def keys_between(self, client: str, server: str, *vms: Vm, bits: int = 128) -> KeyFile:
         """Fresh keys of a client (its port is optional) and a server, in a file in these guests."""
         done = subprocess.run(
-            [tools() / "smt_keys", client, server, str(bits)],
+            [self.tools / "smt_keys", client, server, str(bits)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         self.keys.append(done.stdout)

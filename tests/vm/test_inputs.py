@@ -4,12 +4,13 @@
 Each run is a process, as of a user, with guests of its own.
 """
 
+import copy
 import json
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,13 @@ import pytest
 from nicmodel.errors import UserError
 from nicmodel.hunt.recording import load
 from nicmodel.testbed import foreign
+from nicmodel.testbed import smt as kmod
 from nicmodel.testbed.foreign import Module
 from nicmodel.testbed.lab import Lab
 from nicmodel.testbed.paths import CHECKOUT
 from tests.vm.build import own
 from tests.vm.pair import Pair
+from tests.vm.smt import SmtPair
 
 TOY = Path(__file__).with_name("fixtures") / "toy"
 README = (CHECKOUT / "README.md").read_text()
@@ -210,3 +213,40 @@ def test_a_module_for_another_kernel(pair: Pair, lab: Lab, tmp_path: Path) -> No
         foreign.load(pair.a, Module(TOY), lab.kernel, [other])
     assert f"; its kernel says: toy: version magic '{lab.kernel.release}" in str(refused.value)
     assert f"{wrong.decode()}modversions ' should be '{lab.kernel.release}" in str(refused.value)
+
+
+def test_the_suite_takes_a_changed_smt(pair: Pair, lab: Lab, tmp_path: Path) -> None:
+    """Its build, and its programs."""
+    mine = shutil.copytree(kmod.SOURCE, tmp_path / "mine")
+    with (mine / "module.c").open("a") as source:
+        source.write('MODULE_VERSION("mine" SMT_SUFFIX);\n')
+    tool = mine / "tools/smt_keys.c"
+    tool.write_text(tool.read_text().replace("usage: smt_keys", "usage: my_keys"))
+    module = Module(mine, cflags='-DSMT_SUFFIX=\\"-too\\"')
+    chosen = copy.copy(lab)
+    chosen.options = replace(lab.options, module=module)
+    smt_pair = SmtPair(replace(pair, lab=chosen), tmp_path)
+    try:
+        smt_pair.load(pair.a)
+        assert pair.a.read_file("/sys/module/smt/version") == "mine-too\n"
+        assert "my_keys" in pair.a.run("/tmp/smt_keys", check=False).stderr
+        assert pair.a.run("/tmp/smt_echo", check=False).status
+    finally:
+        pair.a.run("rmmod smt smt_ledger; rm -f /tmp/smt_*")
+
+
+def test_the_suite_refuses_a_module_that_it_does_not_know(tmp_path: Path) -> None:
+    words = ["--smt-kmod", str(TOY), "--results", str(tmp_path), "-k", "no_such_test"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nicmodel", "test", *words],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "nicmodel: module toy makes toy.ko: the tests here know the sockets of smt.ko alone, for "
+        "another write scenarios as in the README"
+    )
