@@ -66,19 +66,6 @@ def tcp_counters(vm: Vm) -> dict[str, int]:
     return found
 
 
-def ping_sizes(vm: Vm, address: str, first: int, last: int, *options: str) -> list[int]:
-    """Ping with every payload size of a range; the sizes without an intact answer."""
-    # one process a size, four at a time; ping itself compares the pattern of the answer
-    words = " ".join(options)
-    script = (
-        f"seq {first} {last} | xargs -P 4 -I SIZE sh -c "
-        f"'/usr/bin/ping -c 1 -W 5 -p 5a -s SIZE {words} {address} >/tmp/ping.SIZE 2>&1 "
-        '&& ! grep -q "wrong data" /tmp/ping.SIZE && rm /tmp/ping.SIZE || echo SIZE\''
-    )
-    said = vm.run(script, timeout=300, check=False).stdout
-    return [int(size) for size in said.split()]
-
-
 def driver_statistics(vm: Vm, interface: str = IFACE) -> dict[str, int]:
     """``ethtool -S``."""
     said = vm.run(["ethtool", "-S", interface]).stdout
