@@ -451,7 +451,8 @@ static void send_segment(struct smt_call *call, struct sk_buff *segment, u8 prio
 		smt_count(snet, SMT_C_TX_SEGMENTS);
 		smt_count_more(snet, SMT_C_TX_PACKETS, cb->packets);
 	}
-	trace_smt_segment(call->id, cb->start, 0, cb->packets, skb->len - SMT_HEADER, again, cb->hw);
+	trace_smt_segment(call->id, cb->start, 0, cb->packets, skb->len - SMT_HEADER, again,
+			  cb->hw);
 	send_ip(snet, smt_sock(call->ssk), skb, dst, call->saddr, call->daddr, priority);
 }
 

@@ -40,7 +40,7 @@ DECLARE_EVENT_CLASS(smt_call_event,
 DEFINE_EVENT(smt_call_event, smt_begin,
 	TP_PROTO(const struct smt_call *call, int value), TP_ARGS(call, value));
 
-/* A program has given us a message, of which nothing is copied or encrypted yet. @value: its bytes. */
+/* A program has given us a message; nothing of it is copied yet. @value: its bytes. */
 DEFINE_EVENT(smt_call_event, smt_sendmsg,
 	TP_PROTO(const struct smt_call *call, int value), TP_ARGS(call, value));
 
