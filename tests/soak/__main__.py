@@ -23,20 +23,19 @@ from nicmodel.testbed.vm import Vm
 from tests.oracles import smt
 from tests.oracles.capture import Follower
 from tests.vm.pair import Pair, boot_pair
-from tests.vm.smt import SmtPair
+from tests.vm.smt import CORRUPTION, SMT, SmtPair
 
 SMALL = 100_000
 """RPCs of 64 bytes in half an hour, at least, with 1 to 200 under way."""
 PATIENCE = 300.0
 """Seconds that the loads of a round may take."""
-SMT = {"match": "ip.proto == 253"}
 WEATHER: tuple[dict[str, Any], ...] = (
     {},
     {"loss": 0.01},
     {"reorder": 0.05},
     {"loss": 0.02, "burst": 3},
     {"duplicate": 0.05},
-    {"corrupt": 0.01, "corrupt_bytes": "74-"},
+    {"corrupt": 0.01, **CORRUPTION},
 )
 CONCURRENCY = (200, 1, 50, 10, 100)
 EDGES = (0, 1, 1391, 1392, 1408, 16_211, 16_212, 100_000)
@@ -68,7 +67,7 @@ class Soak:
         concurrency = CONCURRENCY[number % len(CONCURRENCY)]
         cable = self.pair.model.control.link(self.pair.b.name)
         if weather:
-            cable.impair({**SMT, **weather})
+            cable.impair({"match": SMT, **weather})
         begun, good = time.monotonic(), self.good
         self.smt_pair.keys.clear()
         with ExitStack() as stack:
@@ -80,7 +79,8 @@ class Soak:
             for process in running:
                 self.hear(json.loads(process.wait(PATIENCE + 30, check=False).stdout))
         cable.clear()
-        sky = " ".join(f"{name}={value}" for name, value in weather.items()) or "clear"
+        words = [f"{name}={value}" for name, value in weather.items() if name != "match"]
+        sky = " ".join(words) or "clear"
         print(
             f"round {number}: {sky}, {concurrency} at once: {self.good - good} RPCs"
             f" in {time.monotonic() - begun:.0f} s",

@@ -21,6 +21,11 @@ from tests.vm.pair import Pair
 PEER = "eth1"
 """The e1000e of each guest, in a network of its own."""
 
+SMT = "ip.proto == 253"
+CORRUPTION = {"match": f"{SMT} and frame.len > 124", "corrupt_bytes": "74-"}
+"""Records, which authenticate what becomes of them. Shorter packets are those that control RPCs,
+and have no checksum: a bit that flips in an ACK ends an RPC that it was not for (smt.7, seen)."""
+
 TIMERS = "net.smt.resend_ticks=300 net.smt.resend_interval=200 net.smt.timeout_resends=8"
 """The defaults mean a data centre: an emulated guest may need longer than their 15 ms to answer."""
 

@@ -30,12 +30,11 @@ from tests.oracles.smt_frames import (
 from tests.vm import smt_fuzz
 from tests.vm.conftest import PairMaker
 from tests.vm.frames import SPOILER, inject
-from tests.vm.smt import TAKEN, TIMERS, SmtPair
+from tests.vm.smt import CORRUPTION, SMT, TAKEN, TIMERS, SmtPair
 from tests.vm.traffic import IFACE
 
 pytestmark = pytest.mark.timeout(240)
 
-SMT = "ip.proto == 253"
 LOADS = ((64, 4, 60), (5000, 4, 40), (100_000, 2, 6))
 
 
@@ -65,7 +64,7 @@ def smt_pair(make_pair: PairMaker) -> Iterator[SmtPair]:
         ({"loss": 0.02, "burst": 3}, "lost"),
         ({"duplicate": 0.1}, "duplicated"),
         ({"reorder": 0.1}, "reordered"),
-        ({"corrupt": 0.02, "corrupt_bytes": "74-"}, "corrupted"),
+        ({"corrupt": 0.02, **CORRUPTION}, "corrupted"),
     ],
     ids=["loss", "bursts", "duplicates", "reordering", "corruption"],
 )
