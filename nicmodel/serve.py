@@ -212,7 +212,7 @@ class Network:
 
     def _flush(self) -> None:
         for capture in self.captures.values():
-            capture.flush()
+            capture.push()
         if self.captures:
             self._loop.call_later(FLUSH_SECONDS, self._flush)
 

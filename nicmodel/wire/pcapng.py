@@ -62,11 +62,11 @@ class PcapngWriter:
     """A new pcapng file of Ethernet frames with ns time stamps.
 
     Raises OSError when the file cannot be created or written; then it ends with a whole block, and
-    nothing more may be added.
+    nothing more may be added. ``file`` may be a descriptor, which is closed then, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
+    def __init__(self, file: Path | int) -> None:
+        self._file = open(file, "wb", buffering=0)  # noqa: SIM115 -- close() is there
         self._written = 0
         self._interfaces = 0
         self._buffer: Bytes = np.empty(BUFFER_SIZE, np.uint8)

@@ -20,9 +20,9 @@ PARTS = ("guests", "QEMU", "model")
 def used(lab: Lab, model: ModelProcess) -> dict[str, float]:
     """CPU seconds that each of ``PARTS`` has used so far."""
     total = dict.fromkeys(PARTS, 0.0)
-    total["model"] = sum(_threads(model.pid).values())
+    total["model"] = sum(threads(model.pid).values())
     for name in (vm.name for vm in lab.guests()):
-        for comm, seconds in _threads(_qemu(lab, name)).items():
+        for comm, seconds in threads(_qemu(lab, name)).items():
             total["guests" if comm.startswith("CPU ") else "QEMU"] += seconds
     return total
 
@@ -32,7 +32,7 @@ def _qemu(lab: Lab, name: str) -> int:
     return int(path.read_text())
 
 
-def _threads(pid: int) -> dict[str, float]:
+def threads(pid: int) -> dict[str, float]:
     """CPU seconds by thread name."""
     found: defaultdict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():

@@ -43,6 +43,7 @@ from nicmodel.wire.fabric import Fabric
 from nicmodel.wire.keyfile import KeyFile
 from nicmodel.wire.link import Link
 from nicmodel.wire.switch import Switch
+from tests.bench.cpu import threads
 from tests.bench.report import FOLDER, ROUNDS, Curve, Result, plot
 from tests.unit.device.machine import LSO, SEND, Loop, Machine
 from tests.unit.device.packets import ethernet, udp
@@ -378,8 +379,11 @@ class Captured(Watched):
 
     def judge(self) -> None:
         """See ``Watched``: all that was sent is there twice."""
-        assert self.capture.frames == 2 * self.a.nic.port.counts.sent - 2 * self.unseen
+        sent = self.a.nic.port.counts.sent - self.unseen
+        assert self.capture.frames == 2 * sent
+        scribe = sum(threads(self.capture.scribe.pid).values()) / (sent / FRAMES)
         self.capture.close()
+        print(f"  {self.name}: its scribe takes {scribe * 1e6:,.0f} us of another core a send")
         self.capture.path.unlink()
 
 

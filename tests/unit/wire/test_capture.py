@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Captures, read back by Wireshark's tools."""
 
+import os
 import resource
 import signal
 import struct
 import subprocess
+import sys
+import time
 from contextlib import closing
+from fcntl import LOCK_EX, flock
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nicmodel.errors import UserError
 from nicmodel.frame import Origin, RecordPart
-from nicmodel.wire.capture import BATCH, CLEAR, Capture
+from nicmodel.wire import capture as capturing
+from nicmodel.wire import spool
+from nicmodel.wire.capture import CLEAR, Capture
 from nicmodel.wire.events import CaptureStopped
 from nicmodel.wire.pcapng import BUFFER_SIZE, SNAPLEN, PcapngWriter
 from nicmodel.wire.port import Way
+from nicmodel.wire.spool import LAP, Spool
 from tests.oracles.tshark import CaptureUnreadable, fields, needs_tshark
 from tests.unit.wire.stations import Clock, Net, frame, mac, train
 
@@ -140,14 +150,14 @@ def test_frames_that_an_engine_made_are_there_twice_with_words_on_them(tmp_path:
 
 @needs_tshark
 def test_much_traffic_is_all_there_and_in_order(tmp_path: Path) -> None:
-    """More than waits in memory: most of it is written on the way."""
+    """More than the spool holds: the scribe, which only begins, is waited for."""
     path = tmp_path / "a.pcapng"
     net = Net()
     a, _, _ = net.pair()
     capture = Capture(path, clock, net.tracer)
     tap = capture.attach_both(a.port)
     sent = 0
-    while sent * 9000 < 5 * BATCH:
+    while sent * 18000 < 3 * LAP:
         long = train(mac(2), mac(1), 10, 9000, 9000)
         long.rows[:, 14:22] = np.frombuffer(struct.pack(">10Q", *range(sent, sent + 10)), np.uint8)[
             :
@@ -171,7 +181,6 @@ def test_flush_shows_what_was_captured(tmp_path: Path) -> None:
     with closing(Capture(path, clock, net.tracer)) as capture:
         capture.attach(a.port)
         a.port.send(frame(mac(2), mac(1)))
-        assert path.stat().st_size == 0
         capture.flush()
         assert len(fields(path, "frame.len")) == 1
 
@@ -219,17 +228,138 @@ def test_capture_that_was_stopped_is_whole(tmp_path: Path) -> None:
     tap.saw(Way.IN, small)
     capture.flush()
     limit = path.stat().st_size + 500
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
+    resource.prlimit(capture.scribe.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    for _ in range(2):
         tap.saw(Way.IN, small)
         capture.flush()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, old)
     assert len(net.sink.of(CaptureStopped)) == 1
     assert len(fields(path, "frame.len")) == 1
+
+
+def test_scribe_that_is_killed_stops_the_capture_once_and_not_the_traffic(tmp_path: Path) -> None:
+    net = Net()
+    a, b, _ = net.pair()
+    with closing(Capture(tmp_path / "a.pcapng", clock, net.tracer)) as capture:
+        capture.attach(a.port)
+        capture.scribe.kill()
+        for _ in range(400):
+            a.port.send(frame(mac(2), mac(1), bytes(60000)))
+    assert len(b.got) == 400
+    (stopped,) = net.sink.of(CaptureStopped)
+    assert stopped.reason == "the process that writes it has ended"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nicmodel.frame import Frame
+from nicmodel.wire.capture import Capture
+from nicmodel.wire.port import Way
+tap = Capture(Path(sys.argv[1]), lambda: 1, None).tap("a")
+for number in range(500):
+    tap.saw(Way.OUT, Frame(number.to_bytes(60, "big")))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_tshark
+def test_what_was_seen_is_there_after_kill_9_and_the_next_capture_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.pcapng"
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with path.open("rb") as file:
+        flock(file, LOCK_EX)
+    rows = fields(path, "frame.len", "eth.src")
+    assert len(rows) == 500
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    Capture(path, clock, Net().tracer).close()  # nobody else writes into it from now on
+    assert fields(path, "frame.len") == []
+
+
+def test_file_that_another_process_writes_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capturing, "LOCK_SECONDS", 0.0)
+    path, tracer = tmp_path / "a.pcapng", Net().tracer
+    with closing(Capture(path, clock, tracer)) as capture:
+        capture.tap("a").saw(Way.OUT, frame(mac(2), mac(1)))
+        with pytest.raises(UserError, match=r"capture file .* is written by another process"):
+            Capture(path, clock, tracer)
+    assert path.stat().st_size > 100
+
+
+@needs_tshark
+def test_scribe_ends_with_the_capture_and_not_when_all_are_told_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    with closing(Capture(path, clock, Net().tracer)) as capture:
+        assert os.getsid(capture.scribe.pid) != os.getsid(0)
+        tap = capture.tap("a")
+        tap.saw(Way.OUT, frame(mac(2), mac(1)))
+        capture.flush()
+        capture.scribe.terminate()
+        tap.saw(Way.OUT, frame(mac(2), mac(1)))
+    assert capture.scribe.returncode == 0
+    assert len(fields(path, "frame.len")) == 2
+
+
+def test_what_was_pushed_is_in_the_file_soon_though_no_more_comes(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    with closing(Capture(path, clock, Net().tracer)) as capture:
+        tap = capture.tap("a")
+        capture.flush()
+        before = path.stat().st_size
+        tap.saw(Way.OUT, frame(mac(2), mac(1)))
+        capture.push()
+        deadline = time.monotonic() + 20
+        while path.stat().st_size == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_full_disk_is_told_though_no_more_comes(tmp_path: Path) -> None:
+    net, path = Net(), tmp_path / "a.pcapng"
+    with closing(Capture(path, clock, net.tracer)) as capture:
+        tap = capture.tap("a")
+        capture.flush()
+        size = path.stat().st_size
+        resource.prlimit(capture.scribe.pid, resource.RLIMIT_FSIZE, (size, size))
+        tap.saw(Way.OUT, frame(mac(2), mac(1)))
+        deadline = time.monotonic() + 20
+        while not net.sink.of(CaptureStopped):
+            assert time.monotonic() < deadline
+            capture.push()
+            time.sleep(0.01)
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.integers(0, 2)), min_size=50, max_size=100))
+def test_entries_of_a_spool_come_out_as_they_went_in(steps: list[tuple[int, int]]) -> None:
+    """Whoever is ahead: nothing that waits is written over."""
+    near = Spool()
+    far = Spool(near.fd)
+    os.close(near.fd)
+    waiting: list[bytes] = []
+
+    def take() -> None:
+        entry = far.take()
+        assert bytes(entry) == waiting.pop(0)
+        far.done(len(entry))
+
+    with patch.object(spool, "LAP", 1000):
+        for number, (size, some) in enumerate(steps):
+            entry = bytes([number]) * size
+            while (room := near.room(size)) is None:
+                assert waiting, "there is room when nothing waits"
+                take()
+            room[:] = entry
+            near.put(size)
+            waiting.append(entry)
+            assert far.there == number + 1
+            for _ in range(min(some, len(waiting))):
+                take()
+        while waiting:
+            take()
 
 
 @needs_tshark
