@@ -17,7 +17,10 @@ SUFFIX = ".ftrace"
 
 _READING = re.compile(r"# clock: guest (\d+) host (\d+) error (\d+)")
 _LOST = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)")
-_LINE = re.compile(r"\s*(.+)-(\d+)\s+\[(\d+)\]\s+\S+\s+(\d+)\.(\d{6}): smt_(\w+): (.*)")
+# a guest may write what it likes: numbers have an end
+_LINE = re.compile(
+    r"\s*(.+)-(\d{1,10})\s+\[(\d{1,5})\]\s+\S+\s+(\d{1,12})\.(\d{6}): smt_(\w+): (.*)"
+)
 _VALUE = re.compile(r"(\w+)=(\S+)")
 
 
@@ -48,7 +51,7 @@ class Told:
     def number(self, name: str) -> int:
         """A value that is a number; one that is not there is 0."""
         text = self.values.get(name, "")
-        return int(text) if re.fullmatch(r"-?\d+", text) else 0
+        return int(text) if re.fullmatch(r"-?\d{1,20}", text) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def load(path: Path) -> GuestTrace:
                 Told(
                     int(seconds) * 10**9 + int(micros) * 1000,
                     kind,
-                    f"{process.strip()}, process {number}, CPU {int(cpu)}",
+                    f"{_shown(process)}, process {number}, CPU {int(cpu)}",
                     dict(_VALUE.findall(rest)),
                 )
             )
@@ -95,6 +98,11 @@ def load(path: Path) -> GuestTrace:
     ]
     error = max(reading.error for reading in readings)
     return GuestTrace(path.name.removesuffix(SUFFIX), error, lost, tuple(on_host))
+
+
+def _shown(name: str) -> str:
+    """A program may give itself a name that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name.strip())
 
 
 def _host(readings: Sequence[Reading], time: int) -> int:

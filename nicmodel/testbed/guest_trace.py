@@ -12,6 +12,8 @@ from nicmodel.testbed.errors import GuestDied, GuestError
 from nicmodel.testbed.vm import Vm
 
 TRACEFS = "/sys/kernel/tracing"
+INSTANCE = f"{TRACEFS}/instances/nicmodel"
+"""A buffer of our own: what a program of the user traces stays as it is."""
 KIBIBYTES = 1024
 """Of a guest's memory for what is noted; then the oldest goes."""
 READINGS = 8
@@ -20,9 +22,10 @@ READINGS = 8
 # clock tai: that of the day in ns, without steps; not a CPU's own as the default one
 _BEGIN = f"""
 mountpoint -q {TRACEFS} || mount -t tracefs none {TRACEFS}
-cd {TRACEFS} && test -d events/smt || exit 3
+test -d {TRACEFS}/events/smt || exit 3
+mkdir -p {INSTANCE} && cd {INSTANCE} || exit
 echo tai >trace_clock && echo $(({KIBIBYTES} / $(nproc))) >buffer_size_kb
-echo >trace && echo 1 >events/smt/enable
+echo 1 >events/smt/enable
 """
 _NO_TRACEPOINTS = 3
 
@@ -54,9 +57,9 @@ def _begin(vm: Vm) -> bool:
 
 
 def _save(vm: Vm, first: Reading, path: Path) -> None:
-    vm.run(f"echo 0 >{TRACEFS}/events/smt/enable")
+    vm.run(f"echo 0 >{INSTANCE}/events/smt/enable")
     last = _reading(vm)
-    said = vm.run(["cat", f"{TRACEFS}/trace"], timeout=120).stdout
+    said = vm.run(["cat", f"{INSTANCE}/trace"], timeout=120).stdout
     path.write_text(f"{first}\n{last}\n{said}")
 
 

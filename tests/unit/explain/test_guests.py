@@ -38,6 +38,20 @@ def test_only_tracepoints_of_smt_are_read(tmp_path: Path) -> None:
     assert [one.kind for one in trace.told] == ["end"]
 
 
+def test_hostile_words(tmp_path: Path) -> None:
+    long = "9" * 5000
+    good = LINE.format("1000.000001", "end").replace("a-b", "\x1b[2Jx")
+    lines = [
+        LINE.format(f"{long}.000000", "end"),
+        LINE.format("1000.000000", "end").replace("-7 ", f"-{long} "),
+        LINE.format("1000.000000", "end").replace("id=6", f"id={long}"),
+        good,
+    ]
+    first, last = load(written(tmp_path, HEAD, *lines)).told
+    assert first.number("id") == 0
+    assert last.process == "?[2Jx c d, process 7, CPU 3"
+
+
 def test_what_was_lost_is_counted(tmp_path: Path) -> None:
     entries = "# entries-in-buffer/entries-written: 40/100   #P:2\n"
     assert load(written(tmp_path, HEAD, entries)).lost == 60
