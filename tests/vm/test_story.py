@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from nicmodel import cli
+from nicmodel.testbed import kernel
+from nicmodel.testbed import smt as kmod
 from nicmodel.testbed.paths import CHECKOUT
 
-SMT = CHECKOUT / "smt-kmod"
+SMT = kmod.SOURCE
 
 CONFIG = f"""
 driver_patch = "{SMT}/driver-patch"
 [module]
-folder = "{SMT}"
+folder = "module"
+build = "cp {{built}}/*.ko ."
 [module.sysctl]
 "net.smt.offload" = 2
 "net.smt.resend_ticks" = 300
@@ -56,7 +59,10 @@ output = '"good": 8'
 def hunted(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the command of the README says of ``CONFIG``."""
     folder = tmp_path_factory.mktemp("story")
-    (folder / "mine.toml").write_text(CONFIG)
+    (folder / "module").mkdir()
+    # what the other tests of SMT have built already
+    built = kmod.build(kernel.find(kernel.DEFAULT))
+    (folder / "mine.toml").write_text(CONFIG.replace("{built}", str(built)))
     words = COMMAND.replace("mine.toml", str(folder / "mine.toml")).split()
     done = subprocess.run(
         [sys.executable, "-m", "nicmodel", *words],
