@@ -24,6 +24,7 @@ from nicmodel.testbed.vm import Vm
 from tests.vm.frames import ones
 from tests.vm.ktls import Stats, moved, tls_counters
 from tests.vm.pair import Pair
+from tests.vm.traffic import IFACE
 
 KMOD = Path(__file__).parents[2] / "smt-kmod"
 PATCHES = tuple(sorted((KMOD / "driver-patch").glob("0*.patch")))
@@ -112,6 +113,9 @@ class Transport:
     def load(self) -> None:
         """Load it; it is there when the device is."""
         self.vm.write_file("/tmp/msgtx.ko", module(self.pair.lab.kernel).read_bytes())
+        # it sends once, and fq_codel drops a packet of a queue that stood still for 100 ms
+        self.vm.run("sysctl -qw net.core.default_qdisc=pfifo_fast")
+        self.vm.run(f"tc qdisc replace dev {IFACE} root mq")
         self.vm.run("insmod /tmp/msgtx.ko")
 
     def unload(self) -> None:
