@@ -166,7 +166,7 @@ def test_coalescing_reaches_the_completion_queues(pair: Pair) -> None:
         _ethtool(pair.a, "-C", "adaptive-rx", "on", "adaptive-tx", "on")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_rings_and_channels_are_resized_under_traffic(pair: Pair) -> None:
     with pair.iperf_server(pair.b):
         traffic = pair.a.start(f"iperf3 -c {pair.v4(pair.b)} -t 60 >/dev/null")
@@ -230,7 +230,7 @@ def test_the_kernel_complained_of_nothing(pair: Pair) -> None:
     assert pair.events("UnknownCommand") == []
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_sr_iov_is_not_offered_and_the_switch_stays_legacy(pair: Pair) -> None:
     device = pair.a.run(["readlink", "-f", f"/sys/class/net/{IFACE}/device"]).stdout.strip()
     assert "sriov_totalvfs" not in pair.a.run(["ls", device]).stdout

@@ -168,7 +168,7 @@ def test_lost_event_of_a_command(pair: Pair, control: Control) -> None:
     assert "recovered after timeout" in said
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.kernel_faults("transmit timeout")
 def test_transmit_timeouts(pair: Pair, control: Control) -> None:
     """The watchdog's 15 s: what lies in the event queue helps a; b opens its channels anew."""
@@ -202,7 +202,7 @@ def test_transmit_timeouts(pair: Pair, control: Control) -> None:
         assert channels(vm, 2) == 0
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.kernel_faults("device failure")
 def test_health_that_needs_no_restart(pair: Pair, control: Control) -> None:
     before = counts(pair.a, "fw")[0]
@@ -221,7 +221,7 @@ def test_health_that_needs_no_restart(pair: Pair, control: Control) -> None:
         pair.b.run("sleep 0.5")
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_firmware_that_must_restart(pair: Pair, control: Control) -> None:
     """fw_fatal reporter: a restarts its firmware; b is told that nobody serves it."""
     before = {vm.name: counts(vm, "fw_fatal") for vm in (pair.a, pair.b)}
@@ -276,7 +276,7 @@ def test_killed_process(pair: Pair, noticed: bool) -> None:
         vm.run("rm /tmp/sent /tmp/got")
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.kernel_faults("device failure")
 def test_command_that_is_answered_too_late(pair: Pair, control: Control) -> None:
     """The command fails after the time-out; its slot is lost until the answer comes."""

@@ -80,7 +80,7 @@ def test_what_is_in_clear_is_seen(ktls_pair: Pair) -> None:
         talk(ktls_pair, send=MEBI, port=PORT, tls=0)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_the_cable_is_pulled(ktls_pair: Pair) -> None:
     """The sender's and the receiver's; sockets keep their contexts, what was lost comes again."""
     pair, octets = ktls_pair, 6 * MEBI
@@ -126,7 +126,7 @@ def encrypting_queue(vm: Vm, before: dict[str, int]) -> int:
     return int(found[1])
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_a_queue_recovers_between_records(erring_ktls_pair: Pair) -> None:
     """What was flushed is sent again before anything else, so the driver sees that it must resync.
 
@@ -145,7 +145,7 @@ def test_a_queue_recovers_between_records(erring_ktls_pair: Pair) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.findings
 def test_the_driver_forgets_what_its_recovery_has_flushed(erring_ktls_pair: Pair) -> None:
     """A bug of the driver (6.1, 6.12): its ``expected_seq`` counts what no device has executed.
@@ -179,7 +179,7 @@ def _ends(process: GuestProcess, seconds: float = 10.0) -> bool:
     return ended is not None
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.findings
 @pytest.mark.parametrize(
     ("go", "come"),

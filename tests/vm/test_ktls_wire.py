@@ -22,7 +22,7 @@ from tests.vm.test_receive import feature
 from tests.vm.traffic import IFACE, MEBI
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("words", "did"),
     [
@@ -53,7 +53,7 @@ def test_what_is_sent_again_is_encrypted_alike(
 
 
 @pytest.mark.matrix
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_many_connections_with_loss(ktls_pair: Pair) -> None:
     with (
         sending(ktls_pair, (ktls_pair.a, ktls_pair.b), harm=True) as sent,
@@ -69,7 +69,7 @@ def test_many_connections_with_loss(ktls_pair: Pair) -> None:
     sent.same()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_contexts_are_used_again_with_loss(ktls_pair: Pair) -> None:
     """Who has a context next begins with a key of its own, wherever the one before has stood."""
     talk(ktls_pair, send=1)
@@ -103,7 +103,7 @@ def test_a_long_run_with_harm_of_all_kinds(ktls_pair: Pair) -> None:
     print(sent)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("loss", [0, 0.02])
 def test_jumbo_packets(ktls_pair: Pair, loss: float) -> None:
     """A record lies in two packets, and DUMPs are as long as packets; both engines, both ways."""

@@ -38,7 +38,7 @@ def test_every_size_from_the_host(pair: Pair, family: str) -> None:
     _from_the_host(pair, address, 1500 - header)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_jumbo_frames_of_every_size(jumbo: Pair) -> None:
     with ThreadPoolExecutor() as both:
         ways = [(jumbo.v4(jumbo.a), 9000 - V4), (jumbo.v6(jumbo.a), 9000 - V6)]

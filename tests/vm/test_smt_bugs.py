@@ -20,7 +20,7 @@ from tests.vm.pair import Pair, boot_pair
 from tests.vm.smt import SmtPair
 from tests.vm.test_smt_offload import policy, traffic, wait_for
 
-pytestmark = [pytest.mark.findings, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.findings, pytest.mark.timeout(300)]
 
 BUGS = SOURCE.with_name("smt-bugs.patch")
 SWITCH = "/sys/module/mlx5_core/parameters/smt_bug"

@@ -23,7 +23,7 @@ from tests.vm.conftest import PairMaker
 from tests.vm.smt import PEER, TIMERS, SmtPair
 from tests.vm.traffic import IFACE
 
-pytestmark = [pytest.mark.matrix, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(300)]
 
 LONGEST = 1_000_000
 

@@ -26,7 +26,7 @@ from tests.vm.smt import Answer, SmtPair, Stats
 from tests.vm.test_smt_echo import LONGEST, sizes
 from tests.vm.traffic import IFACE, MEBI, driver_statistics
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 PCI = "0000:03:00.0"
 PORTS = count(7000)

@@ -33,7 +33,7 @@ from tests.vm.frames import SPOILER, inject
 from tests.vm.smt import CORRUPTION, SMT, TAKEN, TIMERS, SmtPair
 from tests.vm.traffic import IFACE
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 LOADS = ((64, 4, 60), (5000, 4, 40), (100_000, 2, 6))
 

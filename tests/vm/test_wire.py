@@ -82,7 +82,7 @@ def test_tcp_survives_loss(wire: Pair, words: dict[str, Any]) -> None:
     assert link.a["RetransSegs"] >= 0.8 * link.wire["lost"]
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_tcp_survives_duplicates(wire: Pair) -> None:
     """The receiver tells the sender of each segment that it got twice (RFC 2883)."""
     with Impaired(wire, **DATA, duplicate=0.05) as link:
@@ -91,7 +91,7 @@ def test_tcp_survives_duplicates(wire: Pair) -> None:
     assert link.b["TCPDSACKOldSent"] + link.b["TCPDSACKOfoSent"] > 0
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_tcp_survives_reordering(wire: Pair) -> None:
     with Impaired(wire, **DATA, reorder=0.05) as link:
         transfer(wire.a, wire.b, wire.v4(wire.b), 4 * MEBI, timeout=100)
@@ -100,7 +100,7 @@ def test_tcp_survives_reordering(wire: Pair) -> None:
     assert link.b["TCPOFOQueue"] > 0
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_corruption_is_found_and_repaired(wire: Pair) -> None:
     """Each segment with a flipped bit is counted by the receiver's kernel and sent again."""
     with Impaired(wire, **DATA, corrupt=0.02, corrupt_bytes="66-") as link:
@@ -128,7 +128,7 @@ def test_delay_is_what_was_asked_for(pair: Pair) -> None:
     assert 80 <= both_ways < 80 + usual + 15
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_rate_bounds_the_throughput(pair: Pair) -> None:
     def throughput() -> float:
         command = ["iperf3", "-c", pair.v4(pair.b), "-n", "6M", "-J"]
