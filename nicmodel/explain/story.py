@@ -23,8 +23,11 @@ from nicmodel.wire.port import Way
 BURST = 1_000_000
 """Frames of one send, or arrivals, that are no further apart are one moment, ns."""
 
-NEAR = 5_000_000
-"""An event of a link is about a frame of its length that was seen no further away, ns."""
+NEAR = 100_000_000
+"""An event of a link is about the nearest frame of its length, if that is no further away, ns.
+
+It is judged when all of a send is through; on a busy machine that was 9 ms later.
+"""
 
 LATEST = 10_000_000_000
 """A completion that comes later is another one's, ns."""

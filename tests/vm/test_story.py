@@ -12,6 +12,7 @@ from nicmodel import cli
 from nicmodel.testbed import kernel
 from nicmodel.testbed import smt as kmod
 from nicmodel.testbed.paths import CHECKOUT
+from tests.vm.smt import tools
 
 SMT = kmod.SOURCE
 
@@ -26,7 +27,7 @@ build = "cp {{built}}/*.ko ."
 "net.smt.resend_interval" = 200
 "net.smt.timeout_resends" = 8
 [programs]
-build = "make -s -C {SMT}/tools O=$PWD && ./smt_keys 10.77.0.1 10.77.0.2:4000 >keys"
+build = "cp {{tools}}/smt_echo . && {{tools}}/smt_keys 10.77.0.1 10.77.0.2:4000 >keys"
 files = ["smt_echo", "keys"]
 
 [[scenario]]
@@ -62,7 +63,8 @@ def hunted(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "module").mkdir()
     # what the other tests of SMT have built already
     built = kmod.build(kernel.find(kernel.DEFAULT))
-    (folder / "mine.toml").write_text(CONFIG.replace("{built}", str(built)))
+    text = CONFIG.replace("{built}", str(built)).replace("{tools}", str(tools()))
+    (folder / "mine.toml").write_text(text)
     words = COMMAND.replace("mine.toml", str(folder / "mine.toml")).split()
     done = subprocess.run(
         [sys.executable, "-m", "nicmodel", *words],
@@ -89,11 +91,13 @@ def test_one_command_records_and_hunts(hunted: str) -> None:
 def test_the_story_from_sendmsg_to_recvmsg(hunted: str, capsys: pytest.CaptureFixture[str]) -> None:
     (run,) = {Path(line.split(":")[0]).parent for line in hunted.splitlines() if ".hunt: " in line}
     assert cli.main(["explain", str(run)]) == 0
-    (message,) = re.findall(
-        r"message (\w+): 20000 bytes, \d+ packets sent, \d+ of them again", capsys.readouterr().out
-    )
-    assert cli.main(["explain", str(run), "--message", message]) == 0
-    said = capsys.readouterr().out
+    # a slow machine may have sent others again, too
+    again = r"message (\w+): 20000 bytes, \d+ packets sent, \d+ of them again"
+    stories = []
+    for message in re.findall(again, capsys.readouterr().out):
+        assert cli.main(["explain", str(run), "--message", message]) == 0
+        stories.append(capsys.readouterr().out)
+    (said,) = [one for one in stories if "does not arrive" in one]
     lines = iter(said.splitlines())
     for place, text in (
         ("guest a", r"sendmsg\(\) of 20000 bytes \(smt_echo, process \d+, CPU \d\)$"),
@@ -105,7 +109,7 @@ def test_the_story_from_sendmsg_to_recvmsg(hunted: str, capsys: pytest.CaptureFi
         ("guest a", r"is asked again for bytes \d+ to \d+$"),
         ("guest a", "hands packets 0-10 of the segment at byte 0 to the device again as one skb"),
         ("a", ".*, record 0 .*: sends again packets 0-10 of the segment at byte 0 "),
-        ("b", "packets 0-10 of the segment at byte 0 arrive "),
+        ("b", "packets? [-0-9, ]+ of the segment at byte 0 arrives? "),
         ("guest b", r"the record with bytes 0 to \d+ is decrypted and authentic$"),
         ("guest b", r"all 20000 bytes wait for recvmsg\(\)$"),
         ("guest b", r"recvmsg\(\) of 20000 bytes \(smt_echo, process \d+, CPU \d\)$"),
