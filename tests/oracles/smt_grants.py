@@ -15,6 +15,8 @@ GRANT = 0x11
 _SMT = 14 + 20
 """Where the transport's header begins."""
 
+_RESENT = _SMT + HEADER - 2
+
 Request = tuple[int, int]
 """Port of the client, and its id."""
 
@@ -23,7 +25,8 @@ Request = tuple[int, int]
 class Grants:
     """``awaited``: bytes that were granted, and not here, at most. ``octets`` of requests came.
 
-    ``unscheduled``: the priorities of data that needs no grant, by the length of its message.
+    ``unscheduled``: the priorities of data that needs no grant, by the length of its message; what
+    is sent again has that which was asked for.
     ``control``: those of all other packets. ``wrong`` are sentences.
     """
 
@@ -74,7 +77,7 @@ def look(frames: Iterable[Captured], server: int) -> Grants:
                 message.parts.add(offset)
                 message.came += size
                 found.octets += size
-            if offset < unscheduled:
+            if offset < unscheduled and not frame[_RESENT]:
                 found.unscheduled[length].add(priority)
         if kind == GRANT and one.outbound and sender_id & 1:
             message = requests[dport, sender_id ^ 1]

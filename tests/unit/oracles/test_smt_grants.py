@@ -17,8 +17,10 @@ def look(frames: list[Captured]) -> smt_grants.Grants:
 LENGTH = 20_000
 
 
-def data(offset: int, size: int, *, sender_id: int = 2, tos: int = 0xC0) -> Captured:
-    head = data_header(END, sender_id, LENGTH, offset, incoming=10_000)
+def data(
+    offset: int, size: int, *, sender_id: int = 2, tos: int = 0xC0, resent: int = -1
+) -> Captured:
+    head = data_header(END, sender_id, LENGTH, offset, incoming=10_000, resent=resent)
     frame = ip(END, head + framing("A", offset, size) + bytes(size))
     return Captured(0, False, frame[:15] + bytes([tos]) + frame[16:])
 
@@ -52,7 +54,8 @@ def test_a_segment_begins_before_what_is_granted_ends() -> None:
 def test_priorities_of_data_without_grants_and_of_the_others() -> None:
     ack = ip(END, common(END, NEED_ACK, 2))
     scheduled = data(10_000, 1420, tos=0x20)
-    found = look([data(0, 1420), grant(20_000), scheduled, Captured(0, False, ack)])
+    again = data(0, 1420, tos=0xE0, resent=0)
+    found = look([data(0, 1420), again, grant(20_000), scheduled, Captured(0, False, ack)])
     assert found.unscheduled == {LENGTH: {6}}
     assert found.control == {7, 0}
 
