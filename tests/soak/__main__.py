@@ -48,6 +48,8 @@ class Soak:
 
     smt_pair: SmtPair
     wires: list[Follower]
+    known: int = 0
+    """Keys of the round before."""
     good: int = 0
     small: int = 0
     records: int = 0
@@ -69,7 +71,9 @@ class Soak:
         if weather:
             cable.impair({"match": SMT, **weather})
         begun, good = time.monotonic(), self.good
-        self.smt_pair.keys.clear()
+        # a capture is up to a second late: what was said last in a round is read in the next one
+        del self.smt_pair.keys[: self.known]
+        self.known = len(self.smt_pair.keys)
         with ExitStack() as stack:
             running = [
                 self.client(stack, client, server, secure, concurrency)
