@@ -165,6 +165,8 @@ def test_the_driver_forgets_what_its_recovery_has_flushed(erring_ktls_pair: Pair
     assert server.error.endswith(": Bad message")
     assert client.error
     found = [one["event"] for one in pair.new_findings()]
+    # TCP's probe for a lost tail may go by another queue while new data wait in the first (seen)
+    found = [event for event in found if event != "SecondQueue"]
     assert found[0] in ("MissingResync", "WrongRecordNumber")
     # the record that was begun: its nonce is used for the wrong bytes, then for the right ones
     assert set(found) <= {"MissingResync", "WrongRecordNumber", "NonceReused"}
@@ -195,7 +197,7 @@ def test_a_socket_goes_on_in_software(erring_ktls_pair: Pair, go: str, come: str
 
     Its own counters do not tell: for them the socket stays one of the device.
     """
-    pair, octets = erring_ktls_pair, 32 * MEBI
+    pair, octets = erring_ktls_pair, 16 * MEBI
     before = tls_stat(pair.a)
     with (
         nothing_in_clear(pair, octets),

@@ -260,18 +260,26 @@ def forging(vm: Vm, port: int) -> Iterator[None]:
 
 
 def test_a_forged_record_ends_the_connection(receiver: Receiver) -> None:
-    """What came before is right; the forged record is never given to the program."""
-    octets, port = 64 * MEBI, 7200
-    ends = decrypting(receiver.pair, send=octets, pause=20000, port=port)
-    with ends as (_, server), forging(receiver.pair.a, port):
-        got = report(server.wait(60, check=False))
-    # the program compares all that it gets
-    assert got.error.startswith("recvmsg at ")
-    assert got.error.endswith(": Bad message")
-    assert 100 * MSS < got.received < octets
-    receiver.settle(1)
+    """What came before is right; the forged record is never given to the program.
+
+    The device finds it, or the kernel if the device has just lost its place, since frames overtake
+    each other where the sender is busy.
+    """
+    octets, port, number = 64 * MEBI, 7200, 0
+    while number < 5:
+        number += 1
+        ends = decrypting(receiver.pair, send=octets, pause=20000, port=port)
+        with ends as (_, server), forging(receiver.pair.a, port):
+            got = report(server.wait(60, check=False))
+        # the program compares all that it gets
+        assert got.error.startswith("recvmsg at ")
+        assert got.error.endswith(": Bad message")
+        assert 100 * MSS < got.received < octets
+        if driver_statistics(receiver.vm)["rx_tls_err"] > receiver.driver["rx_tls_err"]:
+            break
+    receiver.settle(number)
     receiver.same()
-    assert receiver.kernel["TlsDecryptError"] > 0
+    assert receiver.kernel["TlsDecryptError"] == number
     assert receiver.kernel["TlsRxSw"] == 0
     assert receiver.driver["rx_tls_err"] > 0
 
