@@ -279,6 +279,9 @@ def test_a_forged_record_ends_the_connection(receiver: Receiver) -> None:
             break
     receiver.settle(number)
     receiver.same()
+    # who has not found it had to ask where it is
+    ended = receiver.pair.events("TlsRxEnded")[-number:]
+    assert all(one["forged"] or one["asked"] for one in ended)
     assert receiver.kernel["TlsDecryptError"] == number
     assert receiver.kernel["TlsRxSw"] == 0
     assert receiver.driver["rx_tls_err"] > 0
